@@ -1,0 +1,26 @@
+// Everything an op needs besides its tensors. Passed explicitly and first; there are no globals.
+#pragma once
+#include "braid/core/memory.h"
+
+namespace braid {
+
+struct OpTable;  // ops/op_table.h
+
+// Backend-private state (threads, streams, library handles). Only its own backend looks inside.
+struct BackendState {
+  virtual ~BackendState() = default;
+};
+
+// fast: whatever is quickest and reproducible for the same call.
+// strict: each row's bits also do not depend on which other rows are in the call.
+enum class Arithmetic : std::uint8_t { fast, strict };
+
+struct Context {
+  Device device = Device::cpu;
+  const OpTable* ops = nullptr;
+  Arena* scratch = nullptr;
+  BackendState* state = nullptr;
+  Arithmetic arithmetic = Arithmetic::fast;
+};
+
+}  // namespace braid

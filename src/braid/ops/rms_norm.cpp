@@ -1,0 +1,57 @@
+#include "braid/ops/rms_norm.h"
+
+#include "braid/ops/checks.h"
+#include "braid/ops/op_table.h"
+
+namespace braid::ops {
+namespace {
+
+void check_norm(const Checker& check, const ConstTensor& x, const ConstTensor& weight,
+                const ConstTensor& inverse_rms) {
+  check.rank("x", x, 2);
+  check.tensor("weight", weight, x.dtype, {x.shape[1]});
+  check.tensor("inverse_rms", inverse_rms, accumulator_of(x.dtype), {x.shape[0]});
+}
+
+}  // namespace
+
+void rms_norm_forward(Context& ctx, Tensor y, Tensor inverse_rms, ConstTensor x, ConstTensor weight,
+                      RmsNormOptions options) {
+  const Checker check("rms_norm_forward");
+  check_norm(check, x, weight, inverse_rms);
+  check.tensor("y", y, x.dtype, x.shape);
+  implementation<&OpTable::rms_norm_forward>(ctx)(ctx, y, inverse_rms, x, weight, options);
+}
+
+void rms_norm_backward(Context& ctx, Tensor dx, Tensor dweight, ConstTensor dy, RmsNormInputs in,
+                       Accumulate dx_mode) {
+  const Checker check("rms_norm_backward");
+  check_norm(check, in.x, in.weight, in.inverse_rms);
+  check.tensor("dx", dx, in.x.dtype, in.x.shape);
+  check.tensor("dy", dy, in.x.dtype, in.x.shape);
+  check.tensor("dweight", dweight, in.x.dtype, in.weight.shape);
+  implementation<&OpTable::rms_norm_backward>(ctx)(ctx, dx, dweight, dy, in, dx_mode);
+}
+
+void gated_rms_norm_forward(Context& ctx, Tensor y, Tensor inverse_rms, ConstTensor x, ConstTensor gate,
+                            ConstTensor weight, RmsNormOptions options) {
+  const Checker check("gated_rms_norm_forward");
+  check_norm(check, x, weight, inverse_rms);
+  check.tensor("y", y, x.dtype, x.shape);
+  check.tensor("gate", gate, x.dtype, x.shape);
+  implementation<&OpTable::gated_rms_norm_forward>(ctx)(ctx, y, inverse_rms, x, gate, weight, options);
+}
+
+void gated_rms_norm_backward(Context& ctx, Tensor dx, Tensor dgate, Tensor dweight, ConstTensor dy,
+                             ConstTensor gate, RmsNormInputs in) {
+  const Checker check("gated_rms_norm_backward");
+  check_norm(check, in.x, in.weight, in.inverse_rms);
+  check.tensor("dx", dx, in.x.dtype, in.x.shape);
+  check.tensor("dgate", dgate, in.x.dtype, in.x.shape);
+  check.tensor("dy", dy, in.x.dtype, in.x.shape);
+  check.tensor("gate", gate, in.x.dtype, in.x.shape);
+  check.tensor("dweight", dweight, in.x.dtype, in.weight.shape);
+  implementation<&OpTable::gated_rms_norm_backward>(ctx)(ctx, dx, dgate, dweight, dy, gate, in);
+}
+
+}  // namespace braid::ops

@@ -1,0 +1,30 @@
+// Root-mean-square norm over the last dimension (Zhang & Sennrich 2019), plain and with a SiLU gate.
+#pragma once
+#include "braid/core/context.h"
+#include "braid/ops/matmul.h"
+
+namespace braid::ops {
+
+struct RmsNormOptions {
+  double epsilon = 1e-6;  // inside the square root
+};
+
+// y (N, C) = x · inverse_rms · weight (C); inverse_rms (N), accumulator dtype, is written for backward.
+void rms_norm_forward(Context&, Tensor y, Tensor inverse_rms, ConstTensor x, ConstTensor weight,
+                      RmsNormOptions);
+
+struct RmsNormInputs {
+  ConstTensor x, weight, inverse_rms;
+};
+// dx (N, C) is overwritten, or added to with Accumulate::yes; dweight (C) is added to. dx may be dy itself.
+void rms_norm_backward(Context&, Tensor dx, Tensor dweight, ConstTensor dy, RmsNormInputs,
+                       Accumulate dx_mode);
+
+// y (N, C) = x · inverse_rms · weight (C) · silu(gate (N, C)): norm first, then gate.
+void gated_rms_norm_forward(Context&, Tensor y, Tensor inverse_rms, ConstTensor x, ConstTensor gate,
+                            ConstTensor weight, RmsNormOptions);
+// Overwrites dx and dgate (N, C), adds into dweight (C).
+void gated_rms_norm_backward(Context&, Tensor dx, Tensor dgate, Tensor dweight, ConstTensor dy,
+                             ConstTensor gate, RmsNormInputs);
+
+}  // namespace braid::ops
