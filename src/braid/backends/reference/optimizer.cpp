@@ -1,0 +1,42 @@
+#include "braid/ops/optimizer.h"
+
+#include "braid/backends/reference/reference.h"
+#include "braid/backends/reference/scalar.h"
+
+namespace braid::reference {
+
+void gradient_norm(Context&, Tensor result, ConstTensor gradients, double max_norm) {
+  visit_float(gradients.dtype, [&]<class T>() {
+    const T* g = gradients.as<T>();
+    double squares = 0;
+    for (std::int64_t i = 0; i < gradients.count(); ++i) squares += to_double(g[i]) * to_double(g[i]);
+    const double norm = std::sqrt(squares);
+    result.as<T>()[0] = static_cast<T>(norm);
+    result.as<T>()[1] = static_cast<T>(max_norm > 0 && norm > max_norm ? max_norm / norm : 1.0);
+  });
+}
+
+// The order of operations is PyTorch's torch.optim.AdamW: decay, moments, corrected step.
+void adamw(Context&, ops::AdamWState state, ConstTensor gradients, ConstTensor norm_and_scale,
+           ops::AdamWOptions options) {
+  const auto step = static_cast<double>(options.step);
+  const double correction1 = 1 - std::pow(options.beta1, step);
+  const double correction2 = 1 - std::pow(options.beta2, step);
+  visit_float(gradients.dtype, [&]<class T>() {
+    const double scale = norm_and_scale.defined() ? to_double(norm_and_scale.as<T>()[1]) : 1.0;
+    for (std::int64_t i = 0; i < gradients.count(); ++i) {
+      T &p = state.parameters.as<T>()[i], &m = state.first_moment.as<T>()[i];
+      T& v = state.second_moment.as<T>()[i];
+      const double g = to_double(gradients.as<T>()[i]) * scale;
+      const double decayed = to_double(p) * (1 - options.learning_rate * options.weight_decay);
+      const double first = options.beta1 * to_double(m) + (1 - options.beta1) * g;
+      const double second = options.beta2 * to_double(v) + (1 - options.beta2) * g * g;
+      const double denominator = std::sqrt(second) / std::sqrt(correction2) + options.epsilon;
+      p = static_cast<T>(decayed - options.learning_rate / correction1 * first / denominator);
+      m = static_cast<T>(first);
+      v = static_cast<T>(second);
+    }
+  });
+}
+
+}  // namespace braid::reference

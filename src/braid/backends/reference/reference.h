@@ -1,0 +1,35 @@
+// The reference backend's functions, and what its loops share. Storage is f32 or f64, sums are double, one
+// thread, plain loops: each file is the definition of its op.
+#pragma once
+#include "braid/ops/op_table.h"
+
+namespace braid::reference {
+
+decltype(ops::matmul) matmul;
+decltype(ops::embedding_forward) embedding_forward;
+decltype(ops::embedding_backward) embedding_backward;
+decltype(ops::rms_norm_forward) rms_norm_forward;
+decltype(ops::rms_norm_backward) rms_norm_backward;
+decltype(ops::gated_rms_norm_forward) gated_rms_norm_forward;
+decltype(ops::gated_rms_norm_backward) gated_rms_norm_backward;
+decltype(ops::rotary_table) rotary_table;
+decltype(ops::rotary) rotary;
+decltype(ops::attention_forward) attention_forward;
+decltype(ops::attention_backward) attention_backward;
+decltype(ops::attention_cached) attention_cached;
+decltype(ops::short_convolution_forward) short_convolution_forward;
+decltype(ops::short_convolution_backward) short_convolution_backward;
+decltype(ops::delta_gates_forward) delta_gates_forward;
+decltype(ops::delta_gates_backward) delta_gates_backward;
+decltype(ops::gated_delta_forward) gated_delta_forward;
+decltype(ops::gated_delta_backward) gated_delta_backward;
+decltype(ops::swiglu_forward) swiglu_forward;
+decltype(ops::swiglu_backward) swiglu_backward;
+decltype(ops::cross_entropy) cross_entropy;
+decltype(ops::add) add;
+decltype(ops::fill) fill;
+decltype(ops::copy) copy;
+decltype(ops::gradient_norm) gradient_norm;
+decltype(ops::adamw) adamw;
+
+}  // namespace braid::reference
