@@ -1,0 +1,162 @@
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <regex>
+#include <set>
+#include <unordered_set>
+
+#include "braid/io/quote.h"
+#include "braid/io/safetensors.h"
+#include "braid/io/safetensors_header.h"
+
+namespace braid::io {
+namespace {
+
+void check_tensors(const fs::path& path, const std::vector<NamedTensor>& tensors) {
+  std::unordered_set<std::string> names;
+  for (const auto& [name, tensor] : tensors) {
+    require(!name.empty() && name != "__metadata__", "cannot write {}: {} cannot name a tensor",
+            path.string(), in_quotes(name));
+    require(names.insert(name).second, "cannot write {}: tensor {} occurs twice", path.string(),
+            in_quotes(name));
+    require(tensor.device == Device::cpu && (tensor.data != nullptr || tensor.bytes() == 0),
+            "cannot write {}: tensor {} is not in host memory", path.string(), in_quotes(name));
+  }
+}
+
+// The given order, unless it would leave a tensor unaligned (the format has no padding between tensors): then
+// larger element types go first.
+std::vector<NamedTensor> aligned_order(std::vector<NamedTensor> tensors) {
+  std::size_t at = 0;
+  const bool aligned = std::all_of(tensors.begin(), tensors.end(), [&](const NamedTensor& t) {
+    const bool ok = at % size_of(t.tensor.dtype) == 0;
+    at += t.tensor.bytes();
+    return ok;
+  });
+  if (!aligned) {
+    std::stable_sort(tensors.begin(), tensors.end(), [](const NamedTensor& a, const NamedTensor& b) {
+      return size_of(a.tensor.dtype) > size_of(b.tensor.dtype);
+    });
+  }
+  return tensors;
+}
+
+// Length and JSON, padded with spaces so that the data starts at a multiple of 8.
+std::string header_of(const fs::path& path, const std::vector<NamedTensor>& tensors,
+                      const std::map<std::string, std::string>& metadata) {
+  nlohmann::json header = nlohmann::json::object();
+  if (!metadata.empty()) header["__metadata__"] = metadata;
+  std::size_t at = 0;
+  for (const auto& [name, tensor] : tensors) {
+    nlohmann::json shape = nlohmann::json::array();
+    for (int i = 0; i < tensor.shape.rank; ++i) shape.push_back(tensor.shape[i]);
+    header[name] = {{"dtype", safetensors_name_of(tensor.dtype)},
+                    {"shape", std::move(shape)},
+                    {"data_offsets", {at, at + tensor.bytes()}}};
+    at += tensor.bytes();
+  }
+  std::string text;
+  try {
+    text = header.dump();
+  } catch (const nlohmann::json::exception&) {
+    fail("cannot write {}: a tensor name or metadata is not valid UTF-8", path.string());
+  }
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  const std::uint64_t length = text.size();
+  return std::string(reinterpret_cast<const char*>(&length), sizeof length) + text;
+}
+
+// Consecutive runs of the tensors, each as long as fits into max_shard_bytes, at least one tensor each.
+std::vector<std::vector<NamedTensor>> split_shards(const std::vector<NamedTensor>& tensors,
+                                                   std::size_t max_shard_bytes) {
+  std::vector<std::vector<NamedTensor>> shards(1);
+  std::size_t used = 0;
+  for (const NamedTensor& t : tensors) {
+    const std::size_t bytes = t.tensor.bytes();
+    if (!shards.back().empty() && (used >= max_shard_bytes || bytes > max_shard_bytes - used)) {
+      shards.emplace_back();
+      used = 0;
+    }
+    shards.back().push_back(t);
+    used += bytes;
+  }
+  return shards;
+}
+
+// Names that no file in the folder has yet: the shards of the present index stay whole until the new index
+// replaces it. The first choice is the usual model-00001-of-0000N.safetensors.
+std::vector<std::string> shard_names(const fs::path& folder, std::size_t count) {
+  for (int generation = 1;; ++generation) {
+    const std::string stem = generation == 1 ? "model" : fmt::format("model-g{}", generation);
+    std::vector<std::string> names;
+    for (std::size_t i = 1; i <= count; ++i) {
+      names.push_back(fmt::format("{}-{:05}-of-{:05}.safetensors", stem, i, count));
+    }
+    if (std::none_of(names.begin(), names.end(),
+                     [&](const std::string& n) { return fs::exists(folder / n); })) {
+      return names;
+    }
+  }
+}
+
+// Removes weights of earlier layouts; whatever has another name is not ours.
+void remove_other_layouts(const fs::path& folder, const std::set<std::string>& keep) {
+  static const std::regex ours(
+      "model\\.safetensors(\\.index\\.json)?|model(-g\\d+)?-\\d{5}-of-\\d{5}\\.safetensors");
+  std::vector<fs::path> stale;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (std::regex_match(name, ours) && !keep.contains(name)) stale.push_back(entry.path());
+  }
+  for (const fs::path& path : stale) {
+    std::error_code error;
+    fs::remove(path, error);
+    require(!error, "cannot remove {}: {}", path.string(), error.message());
+  }
+  if (!stale.empty()) sync_folder(folder);
+}
+
+}  // namespace
+
+void write_safetensors(const fs::path& path, const std::vector<NamedTensor>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  check_tensors(path, tensors);
+  const std::vector<NamedTensor> ordered = aligned_order(tensors);
+  AtomicFile file(path);
+  file.write(header_of(path, ordered, metadata));
+  for (const auto& [name, tensor] : ordered) {
+    file.write(std::span(static_cast<const std::byte*>(tensor.data), tensor.bytes()));
+  }
+  file.commit();
+}
+
+// One atomic step switches a reader from the old layout to the new: the rename of model.safetensors, or, for
+// shards, the rename of the index or (when model.safetensors, which wins over an index, was there) its
+// removal. Until then the old layout is whole, from then on the new one is. A reader that chose its files
+// before the step and opens them after it may miss a file, which is an error, never a mixture.
+void write_tensor_folder(const fs::path& folder, const std::vector<NamedTensor>& tensors,
+                         std::size_t max_shard_bytes) {
+  check_tensors(folder, tensors);
+  require(fs::is_directory(folder), "cannot write weights into {}: not a folder", folder.string());
+  std::vector<std::vector<NamedTensor>> shards{tensors};
+  if (max_shard_bytes != 0) shards = split_shards(tensors, max_shard_bytes);
+  if (shards.size() == 1) {
+    write_safetensors(folder / "model.safetensors", tensors);
+    return remove_other_layouts(folder, {"model.safetensors"});
+  }
+
+  const std::vector<std::string> names = shard_names(folder, shards.size());
+  nlohmann::json weight_map = nlohmann::json::object();
+  std::size_t total = 0;
+  for (std::size_t i = 0; i < shards.size(); ++i) {
+    write_safetensors(folder / names[i], shards[i]);
+    for (const auto& [name, tensor] : shards[i]) weight_map[name] = names[i], total += tensor.bytes();
+  }
+  const nlohmann::json index = {{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};
+  constexpr std::string_view kIndex = "model.safetensors.index.json";
+  write_file(folder / kIndex, index.dump(2) + "\n");
+  std::set<std::string> keep(names.begin(), names.end());
+  keep.emplace(kIndex);
+  remove_other_layouts(folder, keep);
+}
+
+}  // namespace braid::io
