@@ -1,0 +1,20 @@
+// Batches as plain host vectors, and their copy into tensors.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "braid/model/language_model.h"
+
+namespace braid::model {
+
+// Copies host integers into a new tensor of the arena (measuring arenas copy nothing).
+Tensor upload(Arena& arena, std::span<const std::int32_t> values);
+
+// Where a batch of whole sequences lies: positions and boundaries of B rows of T tokens.
+struct RowLayout {
+  std::vector<std::int32_t> positions, offsets;
+  static RowLayout of(std::int64_t batch, std::int64_t length);
+};
+
+}  // namespace braid::model

@@ -1,0 +1,44 @@
+// The whole model over flat batches of tokens: loss with gradients, loss alone, logits. A training step's
+// memory is two arenas: `step` keeps what backward needs, ctx.scratch what one op or layer needs.
+#pragma once
+#include <vector>
+
+#include "braid/model/parameters.h"
+#include "braid/model/policy.h"
+
+namespace braid::model {
+
+struct Batch {
+  ConstTensor ids;      // (N) i32
+  ConstTensor targets;  // (N) i32, negative: not predicted; undefined where no loss is asked
+  nn::Attention::Tokens tokens;
+};
+
+enum class Recompute : std::uint8_t {
+  none,
+  block,  // keep only each block's input, run its forward again in backward
+};
+
+struct LossOptions {
+  double scale = 1;   // weight of each token's loss in the gradients: 1 / predicted tokens of the whole batch
+  double z_loss = 0;  // coefficient of logsumexp²
+  Recompute recompute = Recompute::none;
+};
+
+struct TokenLosses {
+  Tensor loss, log_sum_exp;  // (N), accumulator dtype; 0 where not predicted
+};
+
+// Adds the gradients of scale · Σ (loss + z_loss · logsumexp²) into `grads`.
+void loss_and_gradients(Context&, Arena& step, TokenLosses out, const Parameters& grads, const Parameters&,
+                        const Policy&, const Batch&, LossOptions);
+// The same losses, no gradients.
+void score(Context&, Arena& step, TokenLosses out, const Parameters&, const Policy&, const Batch&);
+// logits (N, V).
+void compute_logits(Context&, Arena& step, Tensor logits, const Parameters&, const Policy&, const Batch&);
+
+// Rows of logits that exist at one time in the loss: about 64 MB of them, so that full logits are never
+// stored.
+std::int64_t head_rows(std::int64_t vocabulary_size);
+
+}  // namespace braid::model
