@@ -1,0 +1,39 @@
+// A whole training run: data, steps, validation, checkpoints, final model; killed and restarted, it ends the
+// same.
+#pragma once
+#include <functional>
+
+#include "braid/train/config.h"
+#include "braid/train/trainer.h"
+
+namespace braid::train {
+
+struct RunSummary {
+  std::int64_t parameters = 0, tokens_per_step = 0, instances = 0, validation_instances = 0, first_step = 0;
+  std::size_t planned_bytes = 0;
+  double flops_per_token = 0;
+};
+
+struct StepProgress {
+  std::int64_t step = 0, steps = 0, tokens = 0;
+  StepResult result;
+  double tokens_per_second = 0, seconds_left = 0, flops_per_second = 0;
+};
+
+struct Validation {
+  std::int64_t step = 0, tokens = 0;  // tokens trained on so far
+  double loss = 0, bits_per_byte = 0;
+};
+
+// What the run tells its caller; every member may be empty.
+struct Observer {
+  std::function<void(const RunSummary&)> started;
+  std::function<void(const StepProgress&)> stepped;
+  std::function<void(const Validation&)> validated;
+  std::function<void(const std::string&)> noticed;  // one line: data built, checkpoint written, resumed …
+};
+
+enum class RunOutcome : std::uint8_t { finished, already_complete };
+RunOutcome run(const Backend& backend, RunConfig config, const Observer& observer);
+
+}  // namespace braid::train
