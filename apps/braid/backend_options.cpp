@@ -1,0 +1,23 @@
+#include "command.h"
+
+namespace braid::app {
+
+void BackendOptions::add_to(CLI::App& command) {
+  command.add_option("--backend", name, "cpu, or reference (plain loops, slow)")
+      ->check(CLI::IsMember({"cpu", "reference"}))
+      ->capture_default_str();
+  command.add_option("--threads", threads, "threads, 0: all")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  command.add_flag("--strict", strict,
+                   "results of one sequence do not depend on its neighbours, bit for bit");
+  command.add_option("--simd", target, "force a SIMD target (AVX3, AVX2, SSE4, EMU128), for tests");
+}
+
+Backend BackendOptions::make() const {
+  Backend backend = make_backend(name, {.threads = threads, .target = target});
+  backend.arithmetic = strict ? Arithmetic::strict : Arithmetic::fast;
+  return backend;
+}
+
+}  // namespace braid::app

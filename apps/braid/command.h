@@ -1,0 +1,32 @@
+// One function per subcommand, each in its own file: it declares its options and, when chosen, calls the
+// library.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "braid/backends/backends.h"
+
+namespace braid::app {
+
+// --backend, --threads, --strict: how the work is done, shared by the commands that compute.
+struct BackendOptions {
+  std::string name = "cpu";
+  int threads = 0;
+  bool strict = false;
+  std::string target;
+
+  void add_to(CLI::App& command);
+  Backend make() const;
+};
+
+void add_bench(CLI::App& app);
+void add_convert(CLI::App& app);
+void add_data(CLI::App& app);
+void add_dump(CLI::App& app);
+void add_eval(CLI::App& app);
+void add_generate(CLI::App& app);
+void add_inspect(CLI::App& app);
+void add_tokenize(CLI::App& app);
+void add_train(CLI::App& app);
+
+}  // namespace braid::app

@@ -1,0 +1,40 @@
+#include "braid/eval/dump.h"
+
+#include "command.h"
+
+namespace braid::app {
+namespace {
+
+struct Options {
+  std::string model, input, output;
+  bool gradients = false;
+  BackendOptions backend;
+};
+
+void run(const Options& o) {
+  const Backend backend = o.backend.make();
+  const model::Model model = model::load_model(o.model, {});
+  const io::TensorFiles inputs(o.input);
+  eval::TensorBag out;
+  eval::dump(out, backend, model, inputs, o.gradients ? eval::DumpGradients::yes : eval::DumpGradients::no);
+  io::write_safetensors(o.output, out.tensors());
+  fmt::print("{}: {} tensors\n", o.output, out.tensors().size());
+}
+
+}  // namespace
+
+void add_dump(CLI::App& app) {
+  auto* command =
+      app.add_subcommand("dump", "write logits, losses and gradients, to compare with other systems");
+  auto o = std::make_shared<Options>();
+  command->add_option("model", o->model, "model directory")->required()->check(CLI::ExistingDirectory);
+  command->add_option("--input", o->input, "safetensors file with input_ids and, if wanted, prompt")
+      ->required()
+      ->check(CLI::ExistingFile);
+  command->add_option("--output", o->output, "safetensors file to write")->required();
+  command->add_flag("--gradients", o->gradients, "also every gradient and four AdamW losses");
+  o->backend.add_to(*command);
+  command->callback([o] { run(*o); });
+}
+
+}  // namespace braid::app

@@ -1,0 +1,138 @@
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "braid/eval/perplexity.h"
+#include "command.h"
+
+namespace braid::app {
+namespace {
+
+struct Options {
+  std::string model, dtype = "f32";
+  std::vector<std::string> data;
+  std::int64_t context = 0, batch_tokens = 4096;
+  bool json = false, document_masking = false;
+  BackendOptions backend;
+};
+
+constexpr std::int64_t kDefaultContext = 4096;
+
+class Evaluation {
+ public:
+  explicit Evaluation(const Options& o)
+      : backend_(o.backend.make()),
+        model_(model::load_model(o.model, {.matrix = o.dtype == "bf16" ? DType::bf16 : DType::f32})),
+        masking_(o.document_masking ? data::DocumentMasking::yes : data::DocumentMasking::no) {
+    const auto longest = std::min(model_.config.max_positions, kDefaultContext);
+    options_ = {.context = o.context != 0 ? o.context : longest, .batch_tokens = o.batch_tokens};
+    // Token files can be scored without a tokenizer; their bits per byte cannot.
+    const bool needed = std::ranges::any_of(o.data, [](const auto& f) { return !is_token_file(f); });
+    if (needed || has_tokenizer(o.model)) tokenizer_ = text::load_tokenizer(o.model);
+  }
+
+  eval::TextLoss score(const std::string& path) const {
+    return is_token_file(path) ? score_tokens(path) : score_documents(path);
+  }
+  std::int64_t context() const { return options_.context; }
+
+ private:
+  static bool is_token_file(const std::string& path) { return data::width_of_name(path).has_value(); }
+  static bool has_tokenizer(const io::fs::path& folder) {
+    return io::fs::exists(folder / "tokenizer.json") || io::fs::exists(folder / "braid_tokenizer.json");
+  }
+
+  eval::TextLoss score_tokens(const std::string& path) const {
+    data::TokenFileOptions options{.vocabulary_size = model_.config.vocabulary_size};
+    if (tokenizer_) options.tokenizer = data::tokenizer_fingerprint(*tokenizer_);
+    std::vector<data::TokenFile> files;
+    files.emplace_back(path, options);
+    const auto end = end_of_text(files[0]);
+    require(masking_ == data::DocumentMasking::no || end >= 0,
+            "{}: --document-masking needs an end of text: neither sidecar nor tokenizer names one", path);
+    const data::FixedLengthDataset dataset(std::move(files), options_.context);
+    return eval::score_instances(backend_, model_, dataset,
+                                 {.end_of_text = end, .document_masking = masking_}, options_,
+                                 tokenizer_.get());
+  }
+  data::TokenId end_of_text(const data::TokenFile& file) const {
+    if (file.info()) return file.info()->vocabulary.end_of_text;
+    return tokenizer_ ? tokenizer_->end_of_text().value_or(-1) : -1;
+  }
+  eval::TextLoss score_documents(const std::string& path) const {
+    eval::DocumentScorer scorer(backend_, model_, *tokenizer_, options_);
+    data::for_each_document(path, [&](data::Document&& document) {
+      scorer.add(document.text);
+      return true;
+    });
+    return scorer.finish();
+  }
+
+  Backend backend_;
+  model::Model model_;
+  data::DocumentMasking masking_;
+  eval::PerplexityOptions options_;
+  std::unique_ptr<text::Tokenizer> tokenizer_;
+};
+
+nlohmann::ordered_json to_json(const std::string& name, const eval::TextLoss& l, std::int64_t context) {
+  nlohmann::ordered_json j{{"data", name},
+                           {"context", context},
+                           {"loss", l.loss()},
+                           {"perplexity", l.perplexity()},
+                           {"bits_per_byte", nullptr},
+                           {"tokens", l.tokens},
+                           {"text_bytes", l.text_bytes},
+                           {"documents", l.documents},
+                           {"instances", l.instances}};
+  if (l.text_bytes > 0) j["bits_per_byte"] = l.bits_per_byte();
+  return j;
+}
+
+std::string to_text(const std::string& name, const eval::TextLoss& l) {
+  const auto bits = l.text_bytes > 0 ? fmt::format("{:.4f}", l.bits_per_byte()) : "unknown";
+  const auto parts =
+      l.documents > 0 ? fmt::format("{} documents", l.documents) : fmt::format("{} instances", l.instances);
+  return fmt::format("{}: loss {:.4f}, perplexity {:.3f}, bits per byte {} ({} tokens, {})", name, l.loss(),
+                     l.perplexity(), bits, l.tokens, parts);
+}
+
+void run(const Options& o) {
+  const Evaluation evaluation(o);
+  eval::TextLoss total;
+  const auto show = [&](const std::string& name, const eval::TextLoss& l) {
+    fmt::print("{}\n", o.json ? to_json(name, l, evaluation.context()).dump() : to_text(name, l));
+  };
+  for (const auto& path : o.data) {
+    const auto loss = evaluation.score(path);
+    require(loss.tokens > 0, "{}: nothing to score (shorter than one window of {} tokens)", path,
+            evaluation.context());
+    show(path, loss);
+    total += loss;
+  }
+  if (o.data.size() > 1) show("total", total);
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app) {
+  auto* command = app.add_subcommand("eval", "loss, perplexity and bits per byte of texts or token files");
+  auto o = std::make_shared<Options>();
+  command->add_option("model", o->model, "model directory")->required()->check(CLI::ExistingDirectory);
+  command
+      ->add_option("--data", o->data, "token files (.u16, .u32), or texts: .jsonl, .txt (.gz, .zst), folders")
+      ->required()
+      ->check(CLI::ExistingPath);
+  command->add_option("--context", o->context, "tokens per window, 0: the model's limit, at most 4096");
+  command->add_option("--batch-tokens", o->batch_tokens, "tokens per forward pass")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_flag("--document-masking", o->document_masking, "token files: nothing passes an end of text");
+  command->add_option("--dtype", o->dtype, "of the large matrices in memory")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
+  command->add_flag("--json", o->json, "one JSON object a line");
+  o->backend.add_to(*command);
+  command->callback([o] { run(*o); });
+}
+
+}  // namespace braid::app

@@ -1,0 +1,132 @@
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "braid/data/documents.h"
+#include "braid/infer/generation.h"
+#include "braid/io/compressed.h"
+#include "braid/io/json.h"
+#include "command.h"
+#include "encodings.h"
+
+namespace braid::app {
+namespace {
+
+struct Options {
+  std::string model, prompt, prompts, dtype = "f32";
+  bool has_prompt = false, json = false, stream = true, ignore_end_of_text = false;
+  infer::GenerationOptions generation;
+  BackendOptions backend;
+};
+
+// One prompt a line: its text, or in .jsonl files the field "prompt".
+std::vector<std::string> read_prompts(const std::string& path) {
+  const std::string_view name = path;
+  const bool json = name.ends_with(".jsonl") || name.ends_with(".jsonl.gz") || name.ends_with(".jsonl.zst");
+  std::vector<std::string> prompts;
+  io::for_each_line(path, [&](std::string_view line, std::int64_t number) {
+    if (!json) {
+      if (line.ends_with('\r')) line.remove_suffix(1);
+      prompts.emplace_back(line);
+    } else if (!line.empty()) {
+      const auto source = fmt::format("{}:{}", path, number);
+      const auto value = io::parse_json(line, source);
+      prompts.push_back(io::Fields(value, source).string("prompt"));
+    }
+    return true;
+  });
+  require(!prompts.empty(), "{}: holds no prompt", path);
+  return prompts;
+}
+
+void write(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+
+nlohmann::ordered_json to_json(const infer::Generation& g, const std::string& prompt) {
+  return {{"prompt", valid_utf8(prompt)},
+          {"text", valid_utf8(g.text)},
+          {"prompt_tokens", g.prompt.size()},
+          {"ids", g.tokens},
+          {"finish", infer::name_of(g.finish)}};
+}
+
+void print_statistics(const infer::GenerationStatistics& s) {
+  fmt::print(
+      stderr,
+      "prefill {} tokens in {:.2f} s ({:.1f} tokens/s), decode {} tokens in {:.2f} s ({:.1f} tokens/s)\n",
+      s.prefill_tokens, s.prefill_seconds, s.prefill_rate(), s.decode_tokens, s.decode_seconds,
+      s.decode_rate());
+}
+
+void run(Options& o) {
+  require(o.has_prompt != !o.prompts.empty(), "give either --prompt or --prompts");
+  if (o.ignore_end_of_text) o.generation.end_of_text = infer::EndOfText::ignore;
+  const auto prompts = o.prompts.empty() ? std::vector{o.prompt} : read_prompts(o.prompts);
+  const Backend backend = o.backend.make();
+  const auto tokenizer = text::load_tokenizer(o.model);
+  const auto model = model::load_model(o.model, {.matrix = o.dtype == "bf16" ? DType::bf16 : DType::f32});
+
+  const bool streams = o.stream && !o.json && prompts.size() == 1;
+  infer::TextFunction on_text;
+  if (streams) {
+    on_text = [](std::size_t, std::string_view text) {
+      write(text);
+      std::fflush(stdout);
+    };
+  }
+  const auto result = infer::generate(backend, model, *tokenizer, prompts, o.generation, on_text);
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    if (o.json) {
+      write(to_json(result.sequences[i], prompts[i]).dump() + "\n");
+    } else {
+      write((streams ? "" : result.sequences[i].text) + "\n");
+    }
+  }
+  std::fflush(stdout);
+  print_statistics(result.statistics);
+}
+
+void add_sampling(CLI::App& command, infer::SamplingOptions& s) {
+  command.add_option("--temperature", s.temperature, "0: greedy")->capture_default_str();
+  command.add_option("--top-k", s.top_k, "keep the k best tokens, 0: all")->capture_default_str();
+  command.add_option("--top-p", s.top_p, "keep the best tokens of this total probability")
+      ->capture_default_str();
+  command.add_option("--min-p", s.min_p, "keep tokens of this share of the best one's probability")
+      ->capture_default_str();
+  command.add_option("--repetition-penalty", s.repetition_penalty, "1: off")->capture_default_str();
+  command.add_option("--seed", s.seed, "of the random numbers")->capture_default_str();
+}
+
+}  // namespace
+
+void add_generate(CLI::App& app) {
+  auto* command = app.add_subcommand(
+      "generate", "continue prompts; text to standard output, statistics to standard error");
+  auto o = std::make_shared<Options>();
+  auto& g = o->generation;
+  command->add_option("model", o->model, "model directory")->required()->check(CLI::ExistingDirectory);
+  auto* prompt =
+      command->add_option("--prompt", o->prompt, "text to continue; empty: from the start of a text");
+  command->add_option("--prompts", o->prompts, "file of prompts, one a line; .jsonl: {\"prompt\": …} a line")
+      ->check(CLI::ExistingFile)
+      ->excludes(prompt);
+  command->add_option("--max-tokens", g.max_new_tokens, "new tokens per prompt")->capture_default_str();
+  add_sampling(*command, g.sampling);
+  command->add_option("--stop", g.stop, "end before this text (repeatable)")->allow_extra_args(false);
+  command->add_flag("--ignore-end-of-text", o->ignore_end_of_text, "go on past an end of text");
+  command->add_flag("--stream,!--no-stream", o->stream, "print as tokens come (one prompt, no --json)");
+  command->add_flag("--json", o->json, "one JSON object a prompt: prompt, text, prompt_tokens, ids, finish");
+  command->add_option("--dtype", o->dtype, "of the large matrices in memory")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
+  command->add_option("--context", g.context, "tokens that prompt and text may reach, 0: the model's limit")
+      ->capture_default_str();
+  command->add_option("--batch", g.batch, "prompts at one time")->capture_default_str();
+  command->add_option("--prefill-chunk", g.prefill_chunk, "tokens of a prompt per forward pass")
+      ->capture_default_str();
+  o->backend.add_to(*command);
+  command->callback([o, prompt] {
+    o->has_prompt = prompt->count() != 0;
+    run(*o);
+  });
+}
+
+}  // namespace braid::app

@@ -1,0 +1,135 @@
+#!/usr/bin/env python3
+"""Write the seed corpora of the fuzz targets.
+
+usage: make_seeds.py tests/fuzz/corpus
+Only the Python standard library is needed (zstd seeds come from the zstd program).
+"""
+import gzip, json, os, struct, subprocess, sys
+
+
+def image(header, data=b""):
+    text = header if isinstance(header, bytes) else json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def tensor(dtype, shape, begin, end):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+def safetensors():
+    yield "empty", image({})
+    yield "scalar", image({"loss": tensor("F32", [], 0, 4)}, bytes(4))
+    yield "two", image({"__metadata__": {"format": "pt"}, "b": tensor("BF16", [2, 3], 8, 20),
+                        "a": tensor("I64", [1], 0, 8)}, bytes(20))
+    yield "zero", image({"a": tensor("F64", [0, 3], 0, 0), "b": tensor("U8", [5], 0, 5)}, bytes(5))
+    yield "hole", image({"a": tensor("U8", [4], 0, 4), "b": tensor("U8", [4], 5, 9)}, bytes(9))
+    yield "overlap", image({"a": tensor("BOOL", [4], 0, 4), "b": tensor("U8", [4], 3, 7)}, bytes(7))
+    yield "overflow", image({"a": tensor("F64", [2**62, 4], 0, 8)}, bytes(8))
+    yield "float", image(b'{"a":{"dtype":"F16","shape":[1.5],"data_offsets":[-1,1e99]}}', bytes(8))
+    yield "duplicate", image(b'{"a":{"dtype":"U8","dtype":"U8"},"a":{}}')
+    yield "nesting", image(b'{"a":' + b"[" * 100)
+    yield "length", struct.pack("<Q", 2**63) + b"{}"
+
+
+def jsons():
+    yield "config", b'{"hidden_size":64,"rms_norm_eps":1e-06,"layer_types":["a","b"],"rope":null,"tie":false}'
+    yield "nested", b'{"a":{"b":[1,-2,{"c":"\\u00e9\\n"}]}}'
+    yield "duplicate", b'{"a":1,"b":[{"k":1,"k":2}]}'
+    yield "deep", b"[" * 70 + b"]" * 70
+    yield "numbers", b'{"a":18446744073709551615,"b":-9223372036854775808,"c":1e308,"d":0.1}'
+
+
+def tomls():
+    yield "recipe", b'train.steps=3\na = 1\n[train]\nsteps = 2\nname = "x"\n[[data]]\npath = "p"\n'
+    yield "word", b"a.b=/some/path\n[a]\nb = [1, 2.5]\n"
+    yield "inline", b'a={b = 1}\ndata = ["x", "y"]\nd = 1979-05-27T07:32:00Z\n'
+    yield "bad", b"a..b=1\na = = 1\n"
+
+
+def zstd(data):
+    return subprocess.run(["zstd", "-q", "-c"], input=data, stdout=subprocess.PIPE, check=True).stdout
+
+
+def compressed():
+    text = b"one\ntwo\n\nthree"
+    yield "plain", b"\0" + text
+    for name, kind, pack in (("gz", b"\1", lambda b: gzip.compress(b, mtime=0)), ("zst", b"\2", zstd)):
+        yield name, kind + pack(text)
+        yield name + "-two", kind + pack(text) + pack(b"more\n" * 100)
+        yield name + "-cut", kind + pack(text)[:-3]
+        yield name + "-trailing", kind + pack(text) + b"x"
+
+
+def tokenizers():
+    text = b"\xffab the aaaa \xe6\x97\xa5 \xff\xe3\x81 12345's\r\n  <x>"
+    split = {"type": "Split", "pattern": {"Regex": r"(?i:'s|'t)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|\s+(?!\S)|\s+"},
+             "behavior": "Isolated", "invert": False}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    sequence = lambda *steps: {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [*steps, byte_level]}}
+    added = lambda **flags: {"added_tokens": [{"id": 300, "content": "<x>", **flags}, {"id": 301, "content": "<x><y>"}]}
+    patches = {
+        "plain": {}, "split": sequence(split), "digits": sequence({"type": "Digits", "individual_digits": True}),
+        "previous": sequence({**split, "behavior": "MergedWithPrevious", "invert": True}),
+        "next": sequence({**split, "pattern": {"String": "a"}, "behavior": "MergedWithNext"}),
+        "contiguous": sequence({**split, "behavior": "Contiguous"}),
+        "prefix": {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}},
+        "added": added(), "strip": added(lstrip=True, rstrip=True), "word": added(single_word=True, normalized=True),
+        "ignore": {"model": {"ignore_merges": True, "vocab": {"thea": 500}}},
+        "merges": {"model": {"merges": [["a", "b"], ["c", "d"]]}}, "id": {"model": {"vocab": {"ab": 4194304}}},
+        "catastrophe": sequence({**split, "pattern": {"Regex": "(?:a+)+b"}}),
+        "empty-match": sequence({**split, "pattern": {"Regex": "x*|(?=a)"}}),
+        "post": {"post_processor": {"type": "ByteLevel"}, "decoder": {"type": "ByteLevel"}, "normalizer": None},
+    }
+    for name, patch in patches.items():
+        yield name, json.dumps(patch, separators=(",", ":")).encode() + text
+    yield "whole", b'!{"pre_tokenizer":{"type":"ByteLevel"},"model":{"type":"BPE","vocab":{"a":0},"merges":[]}}' + text
+
+
+def token_files():
+    info = {"format": "braid token file", "version": 1, "width": 2, "vocabulary_size": 257, "end_of_text": 256,
+            "tokenizer": "0123456789abcdef", "tokens": 9, "documents": 2, "text_bytes": 7,
+            "content_hash": "fedcba9876543210", "made": {"seed": 1}}
+    yield "sidecar", b"\0" + json.dumps(info).encode()
+    yield "sidecar-bad", b"\0" + json.dumps({**info, "documents": 10}).encode()
+    for name, kind, code in (("u16", b"\2", "H"), ("u32", b"\1", "I"), ("u32-large", b"\3", "I")):
+        yield name, kind + struct.pack(f"<9{code}", 1, 256, 2, 3, 256, 256, 4, 5, 256)
+    yield "u16-outside", b"\2" + struct.pack("<4H", 1, 2, 3, 257)
+    yield "u16-odd", b"\2" + bytes(9)
+    yield "empty", b"\1"
+
+
+def configs():
+    sizes = {"vocab_size": 320, "hidden_size": 64, "intermediate_size": 112, "num_hidden_layers": 4,
+             "num_attention_heads": 4, "num_key_value_heads": 2}
+    yarn = {"rope_type": "yarn", "rope_theta": 500000.0, "factor": 4.0, "original_max_position_embeddings": 32}
+    linear = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 12,
+              "linear_value_head_dim": 20, "linear_conv_kernel_dim": 3, "linear_allow_neg_eigval": False}
+    rest = {"max_position_embeddings": 256, "eos_token_id": [1, 2], "pad_token_id": 0, "rms_norm_eps": 1e-6}
+    texts = {
+        "hybrid": {"model_type": "olmo_hybrid", **sizes, **linear, **rest, "rope_parameters": None},
+        "hybrid-no-positions": {"model_type": "olmo_hybrid", **sizes, "rope_parameters": {"rope_theta": None}},
+        "olmo3": {"model_type": "olmo3", **sizes, **rest, "sliding_window": 16,
+                  "rope_parameters": {"full_attention": yarn, "sliding_attention": {"rope_theta": 500000.0}}},
+        "olmo3-older": {"model_type": "olmo3", **sizes, "rope_theta": 10000.0, "rope_scaling": yarn},
+        "braid": {"model_type": "braid", **sizes, **linear, "linear_output_gate": False, "sliding_window": 16,
+                  "linear_norm_placement": "post", "attention_norm_placement": "pre",
+                  "layer_types": ["mamba", "sliding_attention", "attention", "linear_attention"]},
+        "two-lines": {"model_type": "two\nlines"}, "layer": {**sizes, "model_type": "olmo3", "layer_types": ["a\n"] * 4},
+    }
+    for name, config in texts.items():
+        yield name, json.dumps(config).encode()
+
+
+def main(root):
+    for name, seeds in (("safetensors", safetensors), ("json", jsons), ("toml", tomls), ("compressed", compressed),
+                        ("tokenizer", tokenizers), ("token_file", token_files),
+                        ("config", configs)):
+        os.makedirs(os.path.join(root, name), exist_ok=True)
+        for seed, data in seeds():
+            with open(os.path.join(root, name, seed), "wb") as f:
+                f.write(data)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,292 @@
+#include "braid/ops/attention.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "tests/support/cases.h"
+#include "tests/support/gradient_check.h"
+#include "tests/support/op_errors.h"
+#include "tests/support/trial.h"
+
+namespace braid {
+namespace {
+
+using test::AttentionCase;
+using test::Trial;
+
+struct Tensors {
+  ops::AttentionInputs in;
+  ops::AttentionOptions options;
+  ops::Segments segments;
+  Tensor y, log_sum_exp, dy;
+  ops::AttentionGradients grads;
+};
+
+Tensors make_tensors(test::TestTensors& t, DType dtype, const AttentionCase& c) {
+  const auto tokens = test::sum_of(c.lengths);
+  const Shape q{tokens, c.heads, c.width}, k{tokens, c.kv_heads, c.width};
+  Tensors a;
+  a.in = {t.normal("q", dtype, q), t.normal("k", dtype, k), t.normal("v", dtype, k)};
+  a.options.window = c.window;
+  a.segments = t.segments(c.lengths);
+  a.y = t.make(dtype, q);
+  a.log_sum_exp = t.make(accumulator_of(dtype), {tokens, c.heads});
+  a.dy = t.normal("dy", dtype, q);
+  a.grads = {t.make(dtype, q), t.make(dtype, k), t.make(dtype, k)};
+  return a;
+}
+
+void forward(Context& ctx, const Tensors& a) {
+  ops::attention_forward(ctx, a.y, a.log_sum_exp, a.in, a.segments, a.options);
+}
+void backward(Context& ctx, const Tensors& a) {
+  ops::attention_backward(ctx, a.grads, a.dy, a.in, {a.y, a.log_sum_exp}, a.segments, a.options);
+}
+
+// Terms in the longest sum that an element comes from: the scores and the visible tokens.
+std::int64_t reduction_length(const AttentionCase& c) {
+  return c.width + *std::max_element(c.lengths.begin(), c.lengths.end());
+}
+
+TEST(Attention, BackendsAgree) {
+  for (const auto& c : test::attention_cases()) {
+    test::expect_backends_agree(to_string(c), [&](Trial& t) {
+      const Tensors a = make_tensors(t.tensors, t.dtype, c);
+      forward(t.ctx, a);
+      t.result("y", a.y, reduction_length(c));
+      t.result("log_sum_exp", a.log_sum_exp, reduction_length(c));
+      backward(t.ctx, a);
+      t.result("dq", a.grads.q, reduction_length(c));
+      t.result("dk", a.grads.k, reduction_length(c));
+      t.result("dv", a.grads.v, reduction_length(c));
+    });
+  }
+}
+
+TEST(Attention, ScaleOptionAndLargeScores) {
+  test::expect_backends_agree("scale 30", [](Trial& t) {
+    Tensors a = make_tensors(t.tensors, t.dtype, {2, 1, 16, 0, {40, 3}});
+    a.options.scale = 30;  // scores of hundreds: the softmax is nearly one-hot
+    forward(t.ctx, a);
+    // A score of size s carries an absolute error of s unit roundoffs into the exponential.
+    constexpr test::Tolerance tolerance{30 * 16 * 0x1p-24, 12 * 30 * 16 * 0x1p-24};
+    t.result("y", a.y, tolerance);
+    t.result("log_sum_exp", a.log_sum_exp, 16);
+  });
+}
+
+TEST(Attention, GradientIsThatOfDifferences) {
+  for (const auto& c : test::small_attention_cases()) {
+    auto context = test::reference_context();
+    test::TestTensors t(1);
+    const Tensors a = make_tensors(t, DType::f64, c);
+    const auto loss = [&] {
+      forward(*context, a);
+      return test::inner_product(a.y, a.dy);
+    };
+    loss();
+    backward(*context, a);
+    test::expect_gradient(Tensor{a.in.q}, a.grads.q, loss, "dq, " + to_string(c));
+    test::expect_gradient(Tensor{a.in.k}, a.grads.k, loss, "dk, " + to_string(c));
+    test::expect_gradient(Tensor{a.in.v}, a.grads.v, loss, "dv, " + to_string(c));
+  }
+}
+
+// Equal scores: the output is the mean of the visible values, log_sum_exp the log of their number.
+TEST(Attention, ZeroQueriesAverageTheVisibleValues) {
+  auto context = test::reference_context();
+  test::TestTensors t(1);
+  Tensors a = make_tensors(t, DType::f64, {1, 1, 1, 2, {3}});
+  a.in.q = t.zeros(DType::f64, a.in.q.shape);
+  a.in.v = t.of(DType::f64, {3, 1, 1}, {1, 3, 7});
+  forward(*context, a);
+  test::expect_close(a.y, t.of(DType::f64, {3, 1, 1}, {1, 2, 5}), {1e-15, 1e-15}, "y");
+  test::expect_close(a.log_sum_exp, t.of(DType::f64, {3, 1}, {0, std::log(2), std::log(2)}), {1e-15, 1e-15},
+                     "log_sum_exp");
+}
+
+// Each backend for which bitwise promises hold: the reference, and the cpu backend in strict arithmetic.
+std::vector<std::pair<const char*, test::TestContext>> strict_contexts() {
+  std::vector<std::pair<const char*, test::TestContext>> all;
+  all.emplace_back("reference", test::reference_context());
+  all.emplace_back("cpu", test::cpu_context(2, Arithmetic::strict));
+  return all;
+}
+
+TEST(Attention, PackedSegmentsEqualSeparateOnes) {
+  for (auto& [backend, context] : strict_contexts()) {
+    for (const std::int64_t window : {0, 16}) {
+      test::TestTensors t(1);
+      const AttentionCase c{4, 2, 20, window, {17, 0, 70, 1}};
+      const Tensors packed = make_tensors(t, DType::f32, c);
+      forward(*context, packed);
+      backward(*context, packed);
+      std::int64_t begin = 0;
+      for (const auto length : c.lengths) {
+        Tensors alone = make_tensors(t, DType::f32, {c.heads, c.kv_heads, c.width, window, {length}});
+        const auto part = [&](const ConstTensor& x) { return rows_of(x, begin, length); };
+        alone.in = {part(packed.in.q), part(packed.in.k), part(packed.in.v)};
+        alone.dy = Tensor{part(packed.dy)};
+        forward(*context, alone);
+        backward(*context, alone);
+        test::expect_same(alone.y, part(packed.y), fmt::format("{} y", backend));
+        test::expect_same(alone.grads.q, part(packed.grads.q), fmt::format("{} dq", backend));
+        test::expect_same(alone.grads.k, part(packed.grads.k), fmt::format("{} dk", backend));
+        test::expect_same(alone.grads.v, part(packed.grads.v), fmt::format("{} dv", backend));
+        begin += length;
+      }
+    }
+  }
+}
+
+TEST(Attention, NanStaysInItsSegment) {
+  for (auto& [backend, context] : strict_contexts()) {
+    test::TestTensors t(1);
+    const AttentionCase c{2, 1, 12, 0, {17, 5, 30}};
+    const Tensors clean = make_tensors(t, DType::f32, c), dirty = make_tensors(t, DType::f32, c);
+    for (const ConstTensor& x : {dirty.in.q, dirty.in.k, dirty.in.v, ConstTensor{dirty.dy}}) {
+      const Tensor middle{rows_of(x, 17, 5)};
+      for (std::int64_t i = 0; i < middle.count(); ++i) {
+        test::set_element(middle, i, std::numeric_limits<double>::quiet_NaN());
+      }
+    }
+    for (const auto* a : {&clean, &dirty}) {
+      forward(*context, *a);
+      backward(*context, *a);
+    }
+    for (const auto& [begin, rows] : {std::pair{0, 17}, std::pair{22, 30}}) {
+      const auto same = [&, b = begin, n = rows](const ConstTensor& got, const ConstTensor& want,
+                                                 std::string_view what) {
+        test::expect_same(rows_of(got, b, n), rows_of(want, b, n), fmt::format("{} {}", backend, what));
+      };
+      same(dirty.y, clean.y, "y");
+      same(dirty.grads.q, clean.grads.q, "dq");
+      same(dirty.grads.k, clean.grads.k, "dk");
+      same(dirty.grads.v, clean.grads.v, "dv");
+    }
+  }
+}
+
+// How sequences are fed to the cache: feeds[i][s] tokens of sequence s in call i.
+struct CachedCase {
+  std::int64_t window, capacity;
+  std::vector<test::Lengths> feeds;
+};
+
+std::vector<CachedCase> cached_cases() {
+  const std::vector<test::Lengths> decode(40, test::Lengths{1, 1});
+  std::vector<test::Lengths> ragged{{33, 0}, {0, 1}, {1, 17}, {7, 7}, {1, 0}, {0, 16}, {3, 1}};
+  return {{0, 40, decode},    {0, 64, ragged},
+          {16, 64, ragged},   {16, 16 + 33 - 1, ragged},
+          {1, 33, ragged},    {16, 16, decode},
+          {1, 1, decode},     {100, 45, ragged},
+          {0, 70, {{70, 1}}}, {5, 9, std::vector<test::Lengths>(9, {5, 3})}};
+}
+
+// Runs one case; y of all tokens, sequence after sequence, is the result. The uncached op on whole sequences
+// is the judge.
+void run_cached(Trial& t, const CachedCase& c, bool cached) {
+  constexpr std::int64_t H = 4, Hkv = 2, D = 20;
+  test::Lengths totals(c.feeds[0].size(), 0);
+  for (const auto& feed : c.feeds) {
+    for (std::size_t s = 0; s < totals.size(); ++s) totals[s] += feed[s];
+  }
+  const Tensors whole = make_tensors(t.tensors, t.dtype, {H, Hkv, D, c.window, totals});
+  if (!cached) {
+    forward(t.ctx, whole);
+    t.result("y", whole.y, D + 128);
+    return;
+  }
+  const auto sequences = static_cast<std::int64_t>(totals.size());
+  const ops::KeyValueCache cache{t.tensors.make(t.dtype, {sequences, c.capacity, Hkv, D}),
+                                 t.tensors.make(t.dtype, {sequences, c.capacity, Hkv, D})};
+  test::Lengths done(totals.size(), 0);
+  for (const auto& feed : c.feeds) {
+    const auto tokens = test::sum_of(feed);
+    const Tensor q = t.tensors.make(t.dtype, {tokens, H, D}), k = t.tensors.make(t.dtype, {tokens, Hkv, D});
+    const Tensor v = t.tensors.make(t.dtype, k.shape), y = t.tensors.make(t.dtype, q.shape);
+    // Moves this feed's rows between the whole sequences and the call's tensors.
+    const auto move = [&](const ConstTensor& from, const ConstTensor& to, bool gather) {
+      std::int64_t begin = 0, at = 0;
+      for (std::size_t s = 0; s < totals.size(); begin += totals[s], at += feed[s], ++s) {
+        const auto row = from.shape[1] * from.shape[2];
+        const auto full = (begin + done[s]) * row, part = at * row;
+        for (std::int64_t i = 0; i < feed[s] * row; ++i) {
+          test::set_element(Tensor{to}, i + (gather ? part : full),
+                            test::element(from, i + (gather ? full : part)));
+        }
+      }
+    };
+    const bool real = q.data != nullptr;
+    if (real) {
+      move(whole.in.q, q, true);
+      move(whole.in.k, k, true);
+      move(whole.in.v, v, true);
+    }
+    std::vector<std::int32_t> lengths(done.begin(), done.end());
+    ops::attention_cached(t.ctx, y, cache, {q, k, v}, t.tensors.segments(feed), t.tensors.of(lengths),
+                          whole.options);
+    if (real) move(y, whole.y, false);
+    for (std::size_t s = 0; s < totals.size(); ++s) done[s] += feed[s];
+  }
+  t.result("y", whole.y, D + 128);
+}
+
+TEST(AttentionCached, BackendsAgree) {
+  for (const auto& c : cached_cases()) {
+    const auto name = fmt::format("window {} capacity {} calls {}", c.window, c.capacity, c.feeds.size());
+    test::expect_backends_agree(name, [&](Trial& t) { run_cached(t, c, true); });
+  }
+}
+
+TEST(AttentionCached, AnyChunkingEqualsTheWhole) {
+  auto context = test::reference_context();
+  for (const auto& c : cached_cases()) {
+    const auto cached = test::run_on(context, DType::f64, 1, [&](Trial& t) { run_cached(t, c, true); });
+    const auto whole = test::run_on(context, DType::f64, 1, [&](Trial& t) { run_cached(t, c, false); });
+    test::expect_results_same(cached, whole,
+                              fmt::format("window {} capacity {} {}", c.window, c.capacity, c.feeds.size()));
+  }
+}
+
+TEST(Attention, BadArguments) {
+  auto context = test::reference_context();
+  test::TestTensors t(1);
+  const Tensors good = make_tensors(t, DType::f32, {3, 3, 4, 0, {2, 1}});
+  const auto broken = [&](auto&& change) {
+    Tensors a = good;
+    change(a);
+    return [a, &context] { forward(*context, a); };
+  };
+  using test::expect_op_error;
+  const Tensor two_heads = t.zeros(DType::f32, {3, 2, 4});
+  expect_op_error(broken([&](Tensors& a) { a.in.k = a.in.v = two_heads; }), "attention_forward",
+                  "3 query heads cannot share 2");
+  expect_op_error(broken([&](Tensors& a) { a.in.v = two_heads; }), "attention_forward", "v is");
+  expect_op_error(broken([&](Tensors& a) { a.y = two_heads; }), "attention_forward", "y is");
+  expect_op_error(broken([&](Tensors& a) { a.options.window = -1; }), "attention_forward", "window -1");
+  expect_op_error(broken([&](Tensors& a) {
+                    a.segments = t.segments({1, 1});
+                  }),
+                  "attention_forward", "segments.offsets");
+  expect_op_error(
+      [&] {
+        Tensors a = good;
+        a.grads.k = two_heads;
+        backward(*context, a);
+      },
+      "attention_backward", "dk is");
+  const ops::KeyValueCache cache{t.zeros(DType::f32, {2, 2, 3, 4}), t.zeros(DType::f32, {2, 2, 3, 4})};
+  const auto cached = [&](ops::KeyValueCache to, ConstTensor lengths) {
+    return [=, &context] {
+      ops::attention_cached(*context, good.y, to, good.in, good.segments, lengths, good.options);
+    };
+  };
+  expect_op_error(cached(cache, t.of({0})), "attention_cached", "lengths is");
+  expect_op_error(cached({cache.k, t.zeros(DType::f32, {2, 3, 3, 4})}, t.of({0, 0})), "attention_cached",
+                  "cache.v is");
+  expect_op_error(cached(cache, t.of({1, 0})), "attention_cached", "needs 3 cached tokens");
+}
+
+}  // namespace
+}  // namespace braid

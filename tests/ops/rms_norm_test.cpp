@@ -1,0 +1,159 @@
+#include "braid/ops/rms_norm.h"
+
+#include "tests/support/cases.h"
+#include "tests/support/gradient_check.h"
+#include "tests/support/op_errors.h"
+#include "tests/support/trial.h"
+
+namespace braid {
+namespace {
+
+using ops::Accumulate;
+using test::Trial;
+
+constexpr ops::RmsNormOptions kOptions{.epsilon = 1e-5};
+
+// A single component is divided by its own size, so that its gradient is nothing but epsilon's part: make
+// that part large enough to be compared.
+ops::RmsNormOptions options_for(const test::RowsCase& c) {
+  return c.width == 1 ? ops::RmsNormOptions{.epsilon = 10} : kOptions;
+}
+
+// Where the gradient of x goes.
+enum class Target { fresh, added, in_place };
+
+void run_plain(Trial& t, const test::RowsCase& c, Target target) {
+  const Shape shape{c.rows, c.width};
+  const Tensor x = t.tensors.normal("x", t.dtype, shape), y = t.tensors.make(t.dtype, shape);
+  const Tensor weight = t.tensors.normal("weight", t.dtype, {c.width}, {.scale = 0.3, .offset = 1});
+  const Tensor inverse_rms = t.tensors.make(t.accumulator(), {c.rows});
+  ops::rms_norm_forward(t.ctx, y, inverse_rms, x, weight, options_for(c));
+  t.result("y", y, c.width);
+  t.result("inverse_rms", inverse_rms, c.width);
+
+  const Tensor dy = t.tensors.normal("dy", t.dtype, shape);
+  const Tensor dweight = t.tensors.normal("dweight", t.dtype, {c.width});
+  const Tensor dx = target == Target::in_place ? dy
+                    : target == Target::added  ? t.tensors.normal("dx", t.dtype, shape)
+                                               : t.tensors.make(t.dtype, shape);
+  ops::rms_norm_backward(t.ctx, dx, dweight, dy, {x, weight, inverse_rms},
+                         target == Target::added ? Accumulate::yes : Accumulate::no);
+  t.result("dx", dx, c.width);
+  t.result("dweight", dweight, c.rows);
+}
+
+void run_gated(Trial& t, const test::RowsCase& c) {
+  const Shape shape{c.rows, c.width};
+  const Tensor x = t.tensors.normal("x", t.dtype, shape), y = t.tensors.make(t.dtype, shape);
+  const Tensor gate = t.tensors.normal("gate", t.dtype, shape, {.scale = 4});
+  const Tensor weight = t.tensors.normal("weight", t.dtype, {c.width}, {.scale = 0.3, .offset = 1});
+  const Tensor inverse_rms = t.tensors.make(t.accumulator(), {c.rows});
+  ops::gated_rms_norm_forward(t.ctx, y, inverse_rms, x, gate, weight, options_for(c));
+  t.result("y", y, c.width);
+  t.result("inverse_rms", inverse_rms, c.width);
+
+  const Tensor dy = t.tensors.normal("dy", t.dtype, shape);
+  const Tensor dx = t.tensors.make(t.dtype, shape), dgate = t.tensors.make(t.dtype, shape);
+  const Tensor dweight = t.tensors.normal("dweight", t.dtype, {c.width});
+  ops::gated_rms_norm_backward(t.ctx, dx, dgate, dweight, dy, gate, {x, weight, inverse_rms});
+  t.result("dx", dx, c.width);
+  t.result("dgate", dgate, c.width);
+  t.result("dweight", dweight, c.rows);
+}
+
+TEST(RmsNorm, BackendsAgree) {
+  for (const auto& c : test::rows_cases()) {
+    for (const auto target : {Target::fresh, Target::added, Target::in_place}) {
+      const auto name = fmt::format("rows {} width {}, dx {}", c.rows, c.width, static_cast<int>(target));
+      test::expect_backends_agree(name, [&](Trial& t) { run_plain(t, c, target); });
+    }
+  }
+}
+
+TEST(GatedRmsNorm, BackendsAgree) {
+  for (const auto& c : test::rows_cases()) {
+    const auto name = fmt::format("rows {} width {}", c.rows, c.width);
+    test::expect_backends_agree(name, [&](Trial& t) { run_gated(t, c); });
+  }
+}
+
+// The leading case of a norm's epsilon: rows that are all zero, or tiny.
+TEST(RmsNorm, ZeroRows) {
+  test::expect_backends_agree("zero row", [](Trial& t) {
+    const Tensor x = t.tensors.zeros(t.dtype, {2, 20}), y = t.tensors.make(t.dtype, x.shape);
+    const Tensor weight = t.tensors.normal("weight", t.dtype, {20});
+    const Tensor inverse_rms = t.tensors.make(t.accumulator(), {2}), dx = t.tensors.make(t.dtype, x.shape);
+    ops::rms_norm_forward(t.ctx, y, inverse_rms, x, weight, kOptions);
+    const Tensor dweight = t.tensors.zeros(t.dtype, {20}), dy = t.tensors.normal("dy", t.dtype, x.shape);
+    ops::rms_norm_backward(t.ctx, dx, dweight, dy, {x, weight, inverse_rms}, Accumulate::no);
+    t.result("y", y);
+    t.result("inverse_rms", inverse_rms);
+    t.result("dx", dx);
+    t.result("dweight", dweight);
+  });
+}
+
+TEST(RmsNorm, GradientIsThatOfDifferences) {
+  auto context = test::reference_context();
+  test::TestTensors t(1);
+  const Shape shape{3, 5};
+  const Tensor x = t.normal("x", DType::f64, shape), weight = t.normal("weight", DType::f64, {5});
+  const Tensor y = t.make(DType::f64, shape), dy = t.normal("dy", DType::f64, shape);
+  const Tensor inverse_rms = t.make(DType::f64, {3}), dx = t.make(DType::f64, shape);
+  const Tensor dweight = t.zeros(DType::f64, {5});
+  const auto loss = [&] {
+    ops::rms_norm_forward(*context, y, inverse_rms, x, weight, {.epsilon = 0.1});
+    return test::inner_product(y, dy);
+  };
+  loss();
+  ops::rms_norm_backward(*context, dx, dweight, dy, {x, weight, inverse_rms}, Accumulate::no);
+  test::expect_gradient(x, dx, loss, "dx");
+  test::expect_gradient(weight, dweight, loss, "dweight");
+}
+
+TEST(GatedRmsNorm, GradientIsThatOfDifferences) {
+  auto context = test::reference_context();
+  test::TestTensors t(1);
+  const Shape shape{3, 5};
+  const Tensor x = t.normal("x", DType::f64, shape), weight = t.normal("weight", DType::f64, {5});
+  const Tensor gate = t.normal("gate", DType::f64, shape);
+  const Tensor y = t.make(DType::f64, shape), dy = t.normal("dy", DType::f64, shape);
+  const Tensor inverse_rms = t.make(DType::f64, {3}), dx = t.make(DType::f64, shape);
+  const Tensor dgate = t.make(DType::f64, shape), dweight = t.zeros(DType::f64, {5});
+  const auto loss = [&] {
+    ops::gated_rms_norm_forward(*context, y, inverse_rms, x, gate, weight, {.epsilon = 0.1});
+    return test::inner_product(y, dy);
+  };
+  loss();
+  ops::gated_rms_norm_backward(*context, dx, dgate, dweight, dy, gate, {x, weight, inverse_rms});
+  test::expect_gradient(x, dx, loss, "dx");
+  test::expect_gradient(gate, dgate, loss, "dgate");
+  test::expect_gradient(weight, dweight, loss, "dweight");
+}
+
+TEST(RmsNorm, BadArguments) {
+  auto context = test::reference_context();
+  test::TestTensors t(1);
+  const Tensor x = t.zeros(DType::f32, {2, 3}), weight = t.zeros(DType::f32, {3});
+  const Tensor inverse_rms = t.zeros(DType::f32, {2}), wrong = t.zeros(DType::f32, {4});
+  using test::expect_op_error;
+  expect_op_error([&] { ops::rms_norm_forward(*context, x, inverse_rms, x, wrong, kOptions); },
+                  "rms_norm_forward", "weight is");
+  expect_op_error([&] { ops::rms_norm_forward(*context, x, wrong, x, weight, kOptions); }, "rms_norm_forward",
+                  "inverse_rms is");
+  expect_op_error(
+      [&] {
+        ops::rms_norm_backward(*context, x, wrong, x, {x, weight, inverse_rms}, Accumulate::no);
+      },
+      "rms_norm_backward", "dweight is");
+  expect_op_error([&] { ops::gated_rms_norm_forward(*context, x, inverse_rms, x, wrong, weight, kOptions); },
+                  "gated_rms_norm_forward", "gate is");
+  expect_op_error(
+      [&] {
+        ops::gated_rms_norm_backward(*context, x, wrong, weight, x, x, {x, weight, inverse_rms});
+      },
+      "gated_rms_norm_backward", "dgate is");
+}
+
+}  // namespace
+}  // namespace braid

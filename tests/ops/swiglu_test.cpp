@@ -1,0 +1,69 @@
+#include "braid/ops/swiglu.h"
+
+#include "tests/support/cases.h"
+#include "tests/support/gradient_check.h"
+#include "tests/support/op_errors.h"
+#include "tests/support/trial.h"
+
+namespace braid {
+namespace {
+
+using test::Trial;
+
+TEST(Swiglu, BackendsAgree) {
+  for (const auto& c : test::rows_cases()) {
+    for (const double spread : {1.0, 40.0}) {  // 40: exp overflows f32 on one side and vanishes on the other
+      for (const bool in_place : {false, true}) {
+        const auto name = fmt::format("rows {} width {} spread {}", c.rows, c.width, spread);
+        test::expect_backends_agree(name, [&](Trial& t) {
+          const Tensor gate_up =
+              t.tensors.normal("gate_up", t.dtype, {c.rows, 2 * c.width}, {.scale = spread});
+          const Tensor y = t.tensors.make(t.dtype, {c.rows, c.width});
+          ops::swiglu_forward(t.ctx, y, gate_up);
+          t.result("y", y);
+          const Tensor dy = t.tensors.normal("dy", t.dtype, y.shape);
+          const Tensor dgate_up = in_place ? gate_up : t.tensors.make(t.dtype, gate_up.shape);
+          ops::swiglu_backward(t.ctx, dgate_up, dy, gate_up);
+          t.result("dgate_up", dgate_up);
+        });
+      }
+    }
+  }
+}
+
+TEST(Swiglu, GradientIsThatOfDifferences) {
+  auto context = test::reference_context();
+  test::TestTensors t(1);
+  const Tensor gate_up = t.normal("gate_up", DType::f64, {3, 10}), y = t.make(DType::f64, {3, 5});
+  const Tensor dy = t.normal("dy", DType::f64, y.shape), dgate_up = t.make(DType::f64, gate_up.shape);
+  ops::swiglu_backward(*context, dgate_up, dy, gate_up);
+  test::expect_gradient(
+      gate_up, dgate_up,
+      [&] {
+        ops::swiglu_forward(*context, y, gate_up);
+        return test::inner_product(y, dy);
+      },
+      "dgate_up");
+}
+
+TEST(Swiglu, GateComesFirst) {
+  auto context = test::reference_context();
+  test::TestTensors t(1);
+  const Tensor y = t.make(DType::f64, {1, 2});
+  ops::swiglu_forward(*context, y, t.of(DType::f64, {1, 4}, {0, 1000, 5, 7}));
+  test::expect_same(y, t.of(DType::f64, {1, 2}, {0, 7000}), "y");
+}
+
+TEST(Swiglu, BadArguments) {
+  auto context = test::reference_context();
+  test::TestTensors t(1);
+  const Tensor y = t.zeros(DType::f32, {2, 3}), gate_up = t.zeros(DType::f32, {2, 6});
+  const Tensor wide = t.zeros(DType::f64, {2, 6});
+  using test::expect_op_error;
+  expect_op_error([&] { ops::swiglu_forward(*context, y, y); }, "swiglu_forward", "gate_up is");
+  expect_op_error([&] { ops::swiglu_forward(*context, y, wide); }, "swiglu_forward", "gate_up is");
+  expect_op_error([&] { ops::swiglu_backward(*context, y, y, gate_up); }, "swiglu_backward", "dgate_up is");
+}
+
+}  // namespace
+}  // namespace braid
