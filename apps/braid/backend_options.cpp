@@ -15,9 +15,8 @@ void BackendOptions::add_to(CLI::App& command) {
 }
 
 Backend BackendOptions::make() const {
-  Backend backend = make_backend(name, {.threads = threads, .target = target});
-  backend.arithmetic = strict ? Arithmetic::strict : Arithmetic::fast;
-  return backend;
+  return make_backend(name, {.threads = threads, .target = target},
+                      strict ? Arithmetic::strict : Arithmetic::fast);
 }
 
 }  // namespace braid::app

@@ -10,6 +10,7 @@
 #include "braid/model/session.h"
 #include "braid/train/trainer.h"
 #include "command.h"
+#include "profile.h"
 
 namespace braid::app {
 namespace {
@@ -17,6 +18,7 @@ namespace {
 struct Options {
   BackendOptions backend;
   std::string write_models, decode_preset = "1b-hybrid-3:1";
+  bool by_op = false;
   std::int64_t batch_size = 8, micro_batch_size = 4, sequence_length = 512, steps = 5, decode_tokens = 16;
 };
 
@@ -106,6 +108,15 @@ model::ModelConfig training_model() {
   return c;
 }
 
+void print_op_times(const Backend& backend, std::int64_t calls) {
+  double all = 0;
+  for (const auto& t : op_times(backend)) all += t.seconds;
+  for (const auto& t : op_times(backend)) {
+    fmt::print("    {:<42}{:>9.2f} ms{:>7} calls{:>9.1f}%\n", t.name,
+               1e3 * t.seconds / static_cast<double>(calls), t.calls / calls, 100 * t.seconds / all);
+  }
+}
+
 struct Rate {
   double tokens_per_second = 0, ratio = 0;
 };
@@ -135,7 +146,11 @@ Rate bench_training(const Backend& backend, const Options& o, double limit) {
   batch.positions = std::move(layout.positions);
   batch.segment_offsets = std::move(layout.offsets);
   std::int64_t step = 0;
-  const double seconds = median_seconds(o.steps, [&] { trainer.step(batch, ++step); });
+  const double seconds = median_seconds(o.steps, [&] {
+    if (o.by_op && step == 1) reset_op_times(backend);  // after the warm-up
+    trainer.step(batch, ++step);
+  });
+  if (o.by_op) print_op_times(backend, o.steps);
   const double rate = static_cast<double>(o.batch_size * o.sequence_length) / seconds;
   return {rate, rate * model::training_flops(config.model, o.sequence_length) / limit};
 }
@@ -152,7 +167,9 @@ Rate bench_decode(const Backend& backend, const Options& o, double limit) {
                          {.sequences = 1, .capacity = 16 + 2 * o.decode_tokens, .max_tokens = 16});
   session.extend({std::vector<std::int32_t>(16, 5)});
   bytes += 2 * static_cast<std::int64_t>(session.state_bytes());
+  if (o.by_op) reset_op_times(backend);
   const double seconds = median_seconds(o.decode_tokens, [&] { session.extend({{5}}); });
+  if (o.by_op) print_op_times(backend, o.decode_tokens + 1);
   return {1 / seconds, static_cast<double>(bytes) / seconds / limit};
 }
 
@@ -171,7 +188,7 @@ void run(const Options& o) {
   require(o.batch_size % o.micro_batch_size == 0, "--micro-batch {} does not divide --batch {}",
           o.micro_batch_size, o.batch_size);
   require(model::preset(o.decode_preset).has_value(), "--decode-model '{}' is no preset", o.decode_preset);
-  const Backend backend = o.backend.make();
+  const Backend made = o.backend.make(), backend = o.by_op ? profiled(made) : made;
   const unsigned threads = o.backend.threads != 0 ? static_cast<unsigned>(o.backend.threads)
                                                   : std::max(1U, std::thread::hardware_concurrency());
   const double flops = matmul_rate(backend);
@@ -198,6 +215,7 @@ void add_bench(CLI::App& app) {
   auto* cpu = command->add_subcommand("cpu", "training step and decode on the CPU");
   auto o = std::make_shared<Options>();
   o->backend.add_to(*cpu);
+  cpu->add_flag("--by-op", o->by_op, "also the time of every op");
   cpu->add_option("--batch", o->batch_size, "sequences per step")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();

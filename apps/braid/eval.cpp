@@ -104,8 +104,7 @@ void run(const Options& o) {
   };
   for (const auto& path : o.data) {
     const auto loss = evaluation.score(path);
-    require(loss.tokens > 0, "{}: nothing to score (shorter than one window of {} tokens)", path,
-            evaluation.context());
+    require(loss.tokens > 0, "{}: holds no document, so there is nothing to score", path);
     show(path, loss);
     total += loss;
   }

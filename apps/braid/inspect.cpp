@@ -1,3 +1,4 @@
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "braid/io/quote.h"
@@ -23,6 +24,7 @@ struct Options {
 };
 
 constexpr std::int64_t kDefaultLength = 4096;
+constexpr std::uint64_t kLongestContext = std::uint64_t{1} << 40;
 
 // Everything that is shown, as text or JSON.
 struct Report {
@@ -267,6 +269,8 @@ Report make_report(const Options& o) {
   Report r{.name = o.what, .config = find_config(o.what), .batch = o.batch, .length = o.length};
   for (const auto n : o.contexts) r.contexts.push_back(static_cast<std::int64_t>(n));
   if (r.length == 0) r.length = std::min(r.config.max_positions, kDefaultLength);
+  require(r.batch <= std::numeric_limits<std::int32_t>::max() / r.length,
+          "--batch {} of --length {} is more tokens than one step can hold", r.batch, r.length);
   r.parameters = model::count_parameters(r.config);
   r.recurrent = model::count_macs(r.config, r.length, DeltaForm::recurrent);
   r.chunked = model::count_macs(r.config, r.length, DeltaForm::chunked);
@@ -308,6 +312,7 @@ void add_inspect(CLI::App& app) {
   command->add_option("--context", o->contexts, "lengths for the decode state, as in 2K,32K")
       ->delimiter(',')
       ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::Range(std::uint64_t{1}, kLongestContext))
       ->capture_default_str();
   command->add_flag("--json", o->json, "everything as one JSON object");
   o->backend.add_to(*command);

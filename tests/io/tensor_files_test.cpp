@@ -153,7 +153,10 @@ TEST(TensorFolder, ShardsGreedilyInOrder) {
 TEST(TensorFolder, EveryLayoutReplacesEveryOther) {
   const TemporaryFolder folder;
   put(folder / "config.json", "{}");
-  put(folder / "model-notes.safetensors", "not ours");
+  const std::vector<std::string> foreign{"model-notes.safetensors", "model-g-00001-of-00002.safetensors",
+                                         "model-00001-of-.safetensors",
+                                         "model-00001-of-00002.safetensors.bak"};
+  for (const std::string& name : foreign) put(folder / name, "not ours");
   float seed = 0;
   for (const std::size_t from : {std::size_t{0}, std::size_t{1}, std::size_t{24}}) {
     for (const std::size_t to : {std::size_t{0}, std::size_t{1}, std::size_t{24}}) {
@@ -162,7 +165,7 @@ TEST(TensorFolder, EveryLayoutReplacesEveryOther) {
       write_tensor_folder(folder.path(), after.tensors, to);
       expect_holds_weights(folder.path(), after);
       const std::size_t weights = to == 0 ? 1 : to == 1 ? 5 : 4;  // shards and their index
-      EXPECT_EQ(names_in(folder.path()).size(), weights + 2);
+      EXPECT_EQ(names_in(folder.path()).size(), weights + 1 + foreign.size());
     }
   }
 }

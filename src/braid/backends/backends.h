@@ -36,6 +36,7 @@ OpTable op_table(const OpTable* scratch);
 }  // namespace dry
 
 // "cpu" or "reference"; an unknown name is an error.
-Backend make_backend(std::string_view name, const cpu::Options& options = {});
+Backend make_backend(std::string_view name, const cpu::Options& options = {},
+                     Arithmetic arithmetic = Arithmetic::fast);
 
 }  // namespace braid

@@ -1,10 +1,16 @@
+#include <algorithm>
+
 #include "braid/backends/backends.h"
+#include "braid/backends/cpu/state.h"
+#include "braid/backends/cpu/targets.h"
 #include "braid/ops/backend.h"
 
 namespace braid {
 
-Backend make_backend(std::string_view name, const cpu::Options& options) {
-  Backend b{.name = std::string(name), .ops = {}, .dry = {}, .state = nullptr};
+Backend make_backend(std::string_view name, const cpu::Options& options, Arithmetic arithmetic) {
+  Backend b{
+      .name = std::string(name), .description = std::string(name), .ops = {}, .dry = {}, .state = nullptr};
+  b.arithmetic = arithmetic;
   if (name == "reference") {
     b.ops = *reference::op_table();
     b.dry = dry::op_table(nullptr);
@@ -12,6 +18,10 @@ Backend make_backend(std::string_view name, const cpu::Options& options) {
     b.ops = *cpu::op_table();
     b.dry = dry::op_table(cpu::scratch_table());
     b.state = cpu::make_state(options);
+    // The best target has the lowest bit.
+    const auto best = std::ranges::min(hwy::SupportedAndGeneratedTargets());
+    b.description = fmt::format("cpu, {} threads, {}, {}", static_cast<const cpu::State&>(*b.state).threads,
+                                hwy::TargetName(best), arithmetic == Arithmetic::strict ? "strict" : "fast");
   } else {
     fail("backend '{}' is not known: expected cpu or reference", name);
   }

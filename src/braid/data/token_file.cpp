@@ -161,9 +161,10 @@ void TokenFile::read_sidecar(const TokenFileOptions& options) {
           bytes_of(info_->width), path().string(), bytes_of(width_));
   require(info_->tokens == size_, "{}: describes {} tokens, but {} holds {}; build it again", name,
           info_->tokens, path().string(), size_);
-  require(options.tokenizer.empty() || info_->vocabulary.tokenizer == options.tokenizer,
+  const std::string& made_with = info_->vocabulary.tokenizer;  // empty: the sidecar does not say
+  require(options.tokenizer.empty() || made_with.empty() || made_with == options.tokenizer,
           "{}: made with tokenizer {}, but read with {}; build the token files with this tokenizer", name,
-          info_->vocabulary.tokenizer, options.tokenizer);
+          made_with, options.tokenizer);
   require(options.vocabulary_size == 0 || info_->vocabulary.size <= options.vocabulary_size,
           "{}: made with a vocabulary of {}, larger than the {} that is expected", name,
           info_->vocabulary.size, options.vocabulary_size);

@@ -95,7 +95,7 @@ class Group {
         session_(backend, model.config, model.parameters.tree(),
                  {.sequences = static_cast<std::int64_t>(sequences.size()),
                   .capacity = capacity(sequences),
-                  .max_tokens = options.prefill_chunk}) {}
+                  .max_tokens = std::min(options.prefill_chunk, prompt_tokens(sequences))}) {}
 
   // Both return how many tokens were fed; 0: nothing left to do. A prompt is cut at multiples of the chunk
   // whatever its neighbours are, so that its bits are its own; prompts fill a call in order.
@@ -117,6 +117,12 @@ class Group {
     std::int64_t most = 1;
     for (const auto& s : sequences) most = std::max(most, s.limit());
     return most;
+  }
+
+  static std::int64_t prompt_tokens(std::span<const Sequence> sequences) {
+    std::int64_t all = 0;
+    for (const auto& s : sequences) all += s.unfed();
+    return all;
   }
 
   template <class Count>

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <regex>
 #include <set>
 #include <unordered_set>
 
@@ -10,6 +9,8 @@
 
 namespace braid::io {
 namespace {
+
+constexpr std::string_view kIndex = "model.safetensors.index.json";
 
 void check_tensors(const fs::path& path, const std::vector<NamedTensor>& tensors) {
   std::unordered_set<std::string> names;
@@ -98,14 +99,34 @@ std::vector<std::string> shard_names(const fs::path& folder, std::size_t count) 
   }
 }
 
+// Takes `prefix` off the front of `text`, if it is there.
+bool take(std::string_view& text, std::string_view prefix) {
+  if (!text.starts_with(prefix)) return false;
+  text.remove_prefix(prefix.size());
+  return true;
+}
+
+// Takes digits off the front; false when there are none.
+bool take_digits(std::string_view& text) {
+  const std::size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
+  text.remove_prefix(digits);
+  return digits > 0;
+}
+
+// model.safetensors, its index, or a shard as shard_names() makes them.
+bool is_weight_file(std::string_view name) {
+  if (name == "model.safetensors" || name == kIndex) return true;
+  if (!take(name, "model-")) return false;
+  if (take(name, "g") && !(take_digits(name) && take(name, "-"))) return false;
+  return take_digits(name) && take(name, "-of-") && take_digits(name) && name == ".safetensors";
+}
+
 // Removes weights of earlier layouts; whatever has another name is not ours.
 void remove_other_layouts(const fs::path& folder, const std::set<std::string>& keep) {
-  static const std::regex ours(
-      "model\\.safetensors(\\.index\\.json)?|model(-g\\d+)?-\\d{5}-of-\\d{5}\\.safetensors");
   std::vector<fs::path> stale;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    if (std::regex_match(name, ours) && !keep.contains(name)) stale.push_back(entry.path());
+    if (is_weight_file(name) && !keep.contains(name)) stale.push_back(entry.path());
   }
   for (const fs::path& path : stale) {
     std::error_code error;
@@ -152,7 +173,6 @@ void write_tensor_folder(const fs::path& folder, const std::vector<NamedTensor>&
     for (const auto& [name, tensor] : shards[i]) weight_map[name] = names[i], total += tensor.bytes();
   }
   const nlohmann::json index = {{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};
-  constexpr std::string_view kIndex = "model.safetensors.index.json";
   write_file(folder / kIndex, index.dump(2) + "\n");
   std::set<std::string> keep(names.begin(), names.end());
   keep.emplace(kIndex);

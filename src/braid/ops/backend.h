@@ -9,6 +9,7 @@ namespace braid {
 
 struct Backend {
   std::string name;
+  std::string description;  // what the bits of a result may depend on: "cpu, 2 threads, AVX3, fast"
   Device device = Device::cpu;
   OpTable ops;
   OpTable dry;  // makes the scratch that `ops` would make, and nothing else

@@ -41,6 +41,10 @@ DataConfig read_data(const TomlFields& f, const fs::path& run_folder) {
   if (d.documents.empty() == d.train.empty()) {
     f.reject("documents", "or 'train' must be given, and not both: text documents, or token files");
   }
+  if (!d.documents.empty() && !d.validation.empty()) {
+    f.reject("validation",
+             "goes with 'train'; with 'documents', 'validation_fraction' sets some of them apart");
+  }
   d.folder = f.string_or("folder", (run_folder / "data").string());
   d.tokenizer = f.string_or("tokenizer", "byte");
   d.validation_fraction = f.number_or("validation_fraction", 0.02, 0, 0.9);
@@ -132,6 +136,10 @@ model::ModelConfig read_model_table(const TomlFields& f, std::int64_t sequence_l
     c.intermediate_size = f.integer_or("intermediate_size", 4 * c.hidden_size, 1, kMaxSize);
     c.norm_epsilon = f.number_or("norm_epsilon", 1e-6, 1e-30, 0.5);
     c.tied_embeddings = f.boolean_or("tied_embeddings", false);
+    if (c.has_attention() && !f.has("head_dim") && c.hidden_size % heads != 0) {
+      f.reject("heads",
+               fmt::format("{} does not divide hidden_size {}: give head_dim", heads, c.hidden_size));
+    }
     c.attention.heads = heads;
     c.attention.kv_heads = f.integer_or("kv_heads", heads, 1, kMaxSize);
     c.attention.head_dim =
@@ -164,11 +172,13 @@ RunConfig read_run_config(const fs::path& path, const std::vector<std::string>& 
   RunConfig c;
   c.seed = static_cast<std::uint64_t>(f.integer_or("seed", 1, 0));
   c.folder = f.string("run.folder");
+  if (c.folder.empty()) f.reject("run.folder", "is empty");
   c.data = read_data(f.table("data"), c.folder);
   const auto model_table = f.table("model");
   if (model_table.has("directory")) {
     c.initial_model = model_table.string("directory");
     c.model = model::read_config(c.initial_model);
+    c.model.max_positions = std::max(c.model.max_positions, c.data.sequence_length);
   } else {
     c.model = read_model_table(model_table, c.data.sequence_length);
   }

@@ -1,5 +1,6 @@
 #include "braid/train/run.h"
 
+#include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
 
@@ -16,6 +17,7 @@ using Json = nlohmann::ordered_json;
 
 struct Datasets {
   std::unique_ptr<data::FixedLengthDataset> train, validation;  // validation may be null
+  Json contents = Json::array();                                // tokens and content hash of every file
 };
 
 void notice(const Observer& observer, const std::string& line) {
@@ -30,7 +32,8 @@ std::vector<data::TokenFile> open_files(const std::vector<fs::path>& paths,
                                  .width = data::width_of_name(path)
                                               ? std::nullopt
                                               : std::optional(data::width_for(tokenizer.vocabulary_size())),
-                                 .vocabulary_size = tokenizer.vocabulary_size()});
+                                 .vocabulary_size = tokenizer.vocabulary_size(),
+                                 .tokenizer = data::tokenizer_fingerprint(tokenizer)});
   }
   return files;
 }
@@ -49,10 +52,17 @@ Datasets open_data(const RunConfig& c, const text::Tokenizer& tokenizer, const O
   }
   Datasets d;
   const auto length = c.data.sequence_length;
-  d.train = std::make_unique<data::FixedLengthDataset>(open_files(train, tokenizer), length);
+  const auto open = [&](const std::vector<fs::path>& paths) {
+    auto files = open_files(paths, tokenizer);
+    for (const auto& file : files) {
+      d.contents.push_back({file.size(), file.info() ? file.info()->content_hash : ""});
+    }
+    return std::make_unique<data::FixedLengthDataset>(std::move(files), length);
+  };
+  d.train = open(train);
   require(d.train->size() > 0, "data: the training tokens do not fill one sequence of {}", length);
   if (!validation.empty()) {
-    d.validation = std::make_unique<data::FixedLengthDataset>(open_files(validation, tokenizer), length);
+    d.validation = open(validation);
     require(d.validation->size() > 0, "data: the validation tokens do not fill one sequence of {}", length);
   }
   return d;
@@ -65,7 +75,16 @@ void complete_model(RunConfig& c, const text::Tokenizer& tokenizer) {
   if (m.vocabulary_size == 0) m.vocabulary_size = (size + 63) / 64 * 64;
   require(m.vocabulary_size >= size, "model.vocabulary_size {} is smaller than the tokenizer's {}",
           m.vocabulary_size, size);
-  if (m.eos_ids.empty() && tokenizer.end_of_text()) m.eos_ids = {*tokenizer.end_of_text()};
+  const auto end = tokenizer.end_of_text();
+  if (end && std::ranges::find(m.eos_ids, *end) == m.eos_ids.end()) {
+    require(
+        c.initial_model.empty() || m.eos_ids.empty(),
+        "data.tokenizer: its end of text {} is not the eos_token_id of {}: give the model's own tokenizer",
+        *end, c.initial_model.string());
+    // A preset's special ids belong to another tokenizer.
+    m.eos_ids = {*end};
+    m.bos_id = m.pad_id = std::nullopt;
+  }
   m.validate("model");
 }
 
@@ -86,6 +105,7 @@ class Run {
   }
 
   void run() {
+    folder_.bind_data(data_.contents.dump());
     const std::int64_t first = start();
     if (observer_.started) observer_.started(summary(first));
     if (first == 0) validate_if_due(0);
@@ -117,6 +137,12 @@ class Run {
     for (const auto& line : damaged) notice(observer_, "passed over a damaged checkpoint: " + line);
     if (state) {
       notice(observer_, fmt::format("resuming after step {}", state->step));
+      if (const auto& now = trainer_.backend().description; now != state->arithmetic) {
+        notice(observer_,
+               fmt::format("the checkpoint was made on '{}', this is '{}': the last bits may differ from an "
+                           "unbroken run",
+                           state->arithmetic, now));
+      }
       return state->step;
     }
     if (config_.initial_model.empty()) {

@@ -84,8 +84,12 @@ RunFolder::RunFolder(const RunConfig& config) : config_(config), folder_(config.
     ::close(lock_);
     fail("{}: another process is training in this folder", folder_.string());
   }
-  const auto recipe = folder_ / "recipe.toml";
-  if (fs::exists(recipe)) {
+  const auto recipe = folder_ / "recipe.toml", metrics = folder_ / "metrics.jsonl";
+  // A start that failed before its first result, on a mistyped path say, binds nobody to its recipe.
+  begun_ = complete() || !checkpoint_steps().empty() || (fs::exists(metrics) && fs::file_size(metrics) != 0);
+  if (begun_) {
+    require(fs::exists(recipe), "{}: holds a run without its recipe.toml; choose another run.folder",
+            folder_.string());
     const auto before = io::read_file(recipe);
     require(before == config.recipe,
             "{}: holds a run of another recipe ({}); choose another run.folder or remove it",
@@ -98,8 +102,20 @@ RunFolder::RunFolder(const RunConfig& config) : config_(config), folder_(config.
       if (entry.path().filename().string().starts_with(kTemporary)) fs::remove_all(entry.path());
     }
   }
-  metrics_ = std::make_unique<LogFile>(folder_ / "metrics.jsonl");
+  metrics_ = std::make_unique<LogFile>(metrics);
   timing_ = std::make_unique<LogFile>(folder_ / "timing.jsonl");
+}
+
+void RunFolder::bind_data(const std::string& contents) const {
+  const auto path = folder_ / "data.json";
+  if (begun_ && fs::exists(path)) {
+    require(io::read_file(path) == contents + "\n",
+            "{}: the run began on other data: bring the token files or documents back, or choose another "
+            "run.folder",
+            path.string());
+  } else {
+    io::write_file(path, contents + "\n");
+  }
 }
 
 RunFolder::~RunFolder() {
@@ -130,7 +146,8 @@ std::optional<TrainingState> RunFolder::restore(Trainer& trainer, std::vector<st
       const auto json = io::read_json(path / "training_state.json");
       const io::Fields f(json, (path / "training_state.json").string());
       const TrainingState state{f.integer("step", step, step),
-                                static_cast<std::uintmax_t>(f.integer("metrics_bytes", 0))};
+                                static_cast<std::uintmax_t>(f.integer("metrics_bytes", 0)),
+                                f.string("arithmetic")};
       require(fs::file_size(metrics_->path) >= state.metrics_bytes, "{}: is shorter than at the checkpoint",
               metrics_->path.string());
       const io::TensorFiles optimizer(path / "optimizer.safetensors");
@@ -170,7 +187,9 @@ void RunFolder::save(const Trainer& trainer, const text::Tokenizer& tokenizer, s
   const auto unfinished = folder_ / "checkpoints" / (std::string(kTemporary) + path.filename().string());
   write_model(unfinished, trainer, tokenizer);
   io::write_safetensors(unfinished / "optimizer.safetensors", moments(trainer, config_.model));
-  const nlohmann::ordered_json state{{"step", step}, {"metrics_bytes", fs::file_size(metrics_->path)}};
+  const nlohmann::ordered_json state{{"step", step},
+                                     {"metrics_bytes", fs::file_size(metrics_->path)},
+                                     {"arithmetic", trainer.backend().description}};
   io::write_file(unfinished / "training_state.json", state.dump(2) + "\n");
   io::publish_folder(unfinished, path);
   const auto steps = checkpoint_steps();

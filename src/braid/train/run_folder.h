@@ -1,5 +1,6 @@
 // What a run keeps on disk, so that a process killed anywhere loses nothing but time:
 //   recipe.toml        the resolved configuration; another one may not continue the run
+//   data.json          sizes and hashes of the token files, which bind in the same way
 //   metrics.jsonl      one line per step and per validation, a pure function of the configuration
 //   timing.jsonl       rates, which are not
 //   checkpoints/step_00000100/   a model directory, optimizer.safetensors, training_state.json
@@ -15,6 +16,7 @@ namespace braid::train {
 struct TrainingState {
   std::int64_t step = 0;
   std::uintmax_t metrics_bytes = 0;  // of metrics.jsonl at that step
+  std::string arithmetic;            // Backend::description: another one may give other bits
 };
 
 class RunFolder {
@@ -29,6 +31,8 @@ class RunFolder {
   fs::path final_model() const { return folder_ / "model"; }
   bool complete() const { return fs::exists(final_model()); }
 
+  // Fails when the run began on other data; `contents` is what tells data apart.
+  void bind_data(const std::string& contents) const;
   // Restores the newest checkpoint that is whole and cuts the metrics back to it. Damaged ones are passed
   // over and named in `skipped`. None: a fresh start.
   std::optional<TrainingState> restore(Trainer& trainer, std::vector<std::string>& skipped);
@@ -49,6 +53,7 @@ class RunFolder {
   const RunConfig& config_;
   fs::path folder_;
   int lock_ = -1;
+  bool begun_ = false;  // an earlier process has left results
   std::unique_ptr<LogFile> metrics_, timing_;
 };
 

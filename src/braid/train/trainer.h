@@ -29,6 +29,7 @@ class Trainer {
   // Sums over the predicted tokens of at most micro_batch_size instances.
   LossSums score(const data::Batch& batch);
 
+  const Backend& backend() const { return backend_; }
   const model::ParameterSet& parameters() const { return parameters_; }
   const model::ParameterSet& first_moment() const { return first_; }
   const model::ParameterSet& second_moment() const { return second_; }

@@ -8,7 +8,7 @@
 #define BRAID_BACKENDS_CPU_ATTENTION_INL_H
 #endif
 
-#include <cstring>
+#include <hwy/cache_control.h>
 
 #include "braid/backends/cpu/attention.h"
 #include "braid/backends/cpu/tile-inl.h"
@@ -50,6 +50,11 @@ inline constexpr std::int64_t kUnlimited = INT64_MAX;
 // Vectors (in queries) and tiles that `count` queries take.
 HWY_INLINE std::int64_t query_panels(std::int64_t count) { return (count + kTileColumns - 1) / kTileColumns; }
 
+// Columns of scores that multiply_keys fills for `count` queries.
+HWY_INLINE std::int64_t filled_queries(std::int64_t count) {
+  return count <= lanes() ? lanes() : query_panels(count) * kTileColumns;
+}
+
 // out[panel][d][query] = scale · rows(query)[d], zeros beyond `count`.
 HWY_INLINE void pack_queries(float* out, Rows rows, std::int64_t count, std::int64_t D, float scale) {
   for (std::int64_t q = 0; q < query_panels(count) * kTileColumns; ++q) {
@@ -63,8 +68,12 @@ HWY_INLINE void pack_queries(float* out, Rows rows, std::int64_t count, std::int
   }
 }
 
-// Panels of rows first … first + count − 1, each panel `height` rows high; zeros beyond column D and, to
-// `height_used`, below the last row.
+// The rows of a head lie apart, so that the processor does not foresee them.
+HWY_INLINE void prefetch_row(const float* row, std::int64_t D) {
+  for (std::int64_t d = 0; d < D; d += 16) hwy::Prefetch(row + d);
+}
+
+// Panels of rows first … first + count − 1, each panel `height` rows high; zeros beyond column D.
 HWY_INLINE void pack_panels(float* out, Rows rows, std::int64_t first, std::int64_t count,
                             std::int64_t height, std::int64_t D) {
   for (std::int64_t i = 0; i < count; ++i) {
@@ -79,16 +88,34 @@ HWY_INLINE void pack_panels(float* out, Rows rows, std::int64_t first, std::int6
 
 // out (keys, queries) = rows(first + key) · packed query, for `keys` rounded up to whole tiles.
 HWY_INLINE void multiply_keys(float* out, const AttentionWork& work, Rows rows, std::int64_t first,
-                              std::int64_t keys, const float* packed, std::int64_t panels, std::int64_t D) {
+                              std::int64_t keys, const float* packed, std::int64_t count, std::int64_t D) {
+  using Layout = TileLayout<kKeyStride, 1>;
   for (std::int64_t key = 0; key < keys; key += kTileRows) {
     for (std::int64_t r = 0; r < kTileRows; ++r) {
       const float* from = rows(first + std::min(key + r, keys - 1));
-      std::memcpy(work.rows + r * kKeyStride, from, static_cast<std::size_t>(D) * 4);
+      float* to = work.rows + r * kKeyStride;
+      for_vectors(D, [&](std::int64_t d, auto io) HWY_ATTR { io.store(to + d, io.load(from + d)); });
     }
-    for (std::int64_t panel = 0; panel < panels; ++panel) {
-      tile_product<TileLayout<kKeyStride, 1>>(D, work.rows, packed + panel * kTileColumns * D,
-                                              out + key * kQueries + panel * kTileColumns, kQueries,
-                                              kTileRows, kTileColumns, false);
+    float* at = out + key * kQueries;
+    if (count <= lanes()) {
+      narrow_tile_product<Layout>(D, work.rows, packed, at, kQueries);
+      continue;
+    }
+    for (std::int64_t panel = 0; panel < query_panels(count); ++panel) {
+      tile_product<Layout>(D, work.rows, packed + panel * kTileColumns * D, at + panel * kTileColumns,
+                           kQueries, kTileRows, kTileColumns, false);
+    }
+  }
+}
+
+template <int Rows>
+HWY_INLINE void multiply_weight_rows(float* sum, const float* weights, const float* panels, std::int64_t keys,
+                                     std::int64_t count, std::int64_t D) {
+  const std::int64_t width = padded_width(D);
+  for (std::int64_t q = 0; q < count; q += Rows) {
+    for (std::int64_t d = 0; d < D; d += kTileColumns) {
+      tile_product<TileLayout<1, kQueries>, Rows>(keys, weights + q, panels + d * kKeys, sum + q * width + d,
+                                                  width, Rows, kTileColumns, true);
     }
   }
 }
@@ -97,13 +124,8 @@ HWY_INLINE void multiply_keys(float* out, const AttentionWork& work, Rows rows, 
 HWY_INLINE void multiply_weights(float* sum, const float* weights, const float* panels, std::int64_t keys,
                                  std::int64_t count, std::int64_t D) {
   constexpr int kRows = HWY_LANES(float) >= 16 ? 8 : 4;  // divides kQueries
-  const std::int64_t width = padded_width(D);
-  for (std::int64_t q = 0; q < count; q += kRows) {
-    for (std::int64_t d = 0; d < D; d += kTileColumns) {
-      tile_product<TileLayout<1, kQueries>, kRows>(keys, weights + q, panels + d * kKeys, sum + q * width + d,
-                                                   width, kRows, kTileColumns, true);
-    }
-  }
+  if (count == 1) return multiply_weight_rows<1>(sum, weights, panels, keys, count, D);
+  multiply_weight_rows<kRows>(sum, weights, panels, keys, count, D);
 }
 
 // The queries at positions [p, p + count) against the block of keys at positions [first, first + keys).

@@ -61,7 +61,7 @@ HWY_INLINE void scale_rows(float* rows, const float* factor, std::int64_t count,
 }
 
 void forward_tile(const AttentionProblem& problem, const AttentionWork& work, const ForwardTile& tile) {
-  const std::int64_t D = problem.width, width = padded_width(D), panels = query_panels(tile.count);
+  const std::int64_t D = problem.width, width = padded_width(D);
   pack_queries(work.q_transposed, tile.q, tile.count, D, problem.scale);
   std::fill_n(work.sum, kQueries * width, 0.0f);
   std::fill_n(work.top, kQueries, kLowest);
@@ -69,9 +69,13 @@ void forward_tile(const AttentionProblem& problem, const AttentionWork& work, co
   const std::int64_t end = tile.p + tile.count;  // of the visible keys
   for (std::int64_t first = problem.first_visible(tile.p) / kKeys * kKeys; first < end; first += kKeys) {
     const Visibility seen{tile.p, tile.count, first, std::min(kKeys, end - first), problem.window};
-    multiply_keys(work.scores, work, tile.k, first, seen.keys, work.q_transposed, panels, D);
+    for (std::int64_t i = 0; i < seen.keys; ++i) prefetch_row(tile.v(first + i), D);
+    multiply_keys(work.scores, work, tile.k, first, seen.keys, work.q_transposed, tile.count, D);
     for (std::int64_t q = 0; q < tile.count; q += lanes()) online_softmax(work, seen, q);
     scale_rows(work.sum, work.factor, tile.count, D);
+    for (std::int64_t i = 0; i < kKeys && first + kKeys + i < end; ++i) {
+      prefetch_row(tile.k(first + kKeys + i), D);
+    }
     pack_panels(work.v_panels, tile.v, first, seen.keys, kKeys, D);
     multiply_weights(work.sum, work.scores, work.v_panels, seen.keys, tile.count, D);
   }

@@ -38,7 +38,7 @@ HWY_INLINE void score_gradients(const AttentionWork& work, const Visibility& see
 // out rows (keys, D) += weights (keys, kQueries) · panels of kQueries rows.
 HWY_INLINE void add_key_gradient(float* out, std::int64_t stride, const float* weights, const float* panels,
                                  const Visibility& seen, std::int64_t D) {
-  const std::int64_t queries = query_panels(seen.count) * kTileColumns;
+  const std::int64_t queries = filled_queries(seen.count);
   for (std::int64_t d = 0; d < D; d += kTileColumns) {
     for (std::int64_t key = 0; key < seen.keys; key += kTileRows) {
       tile_product<TileLayout<kQueries, 1>>(queries, weights + key * kQueries, panels + d * kQueries,
@@ -82,14 +82,14 @@ HWY_INLINE void prepare_queries(const AttentionProblem& problem, const Attention
 }
 
 void backward_tile(const AttentionProblem& problem, const AttentionWork& work, const BackwardTile& tile) {
-  const std::int64_t D = problem.width, width = padded_width(D), panels = query_panels(tile.count);
+  const std::int64_t D = problem.width, width = padded_width(D);
   prepare_queries(problem, work, tile);
   const std::int64_t end = tile.p + tile.count, stride = tile.k.stride;
   for (std::int64_t first = problem.first_visible(tile.p) / kKeys * kKeys; first < end; first += kKeys) {
     const Visibility seen{tile.p, tile.count, first, std::min(kKeys, end - first), problem.window};
-    multiply_keys(work.scores, work, tile.k, first, seen.keys, work.q_transposed, panels, D);
-    multiply_keys(work.dscores, work, tile.v, first, seen.keys, work.dy_transposed, panels, D);
-    for (std::int64_t q = 0; q < panels * kTileColumns; q += lanes()) {
+    multiply_keys(work.scores, work, tile.k, first, seen.keys, work.q_transposed, tile.count, D);
+    multiply_keys(work.dscores, work, tile.v, first, seen.keys, work.dy_transposed, tile.count, D);
+    for (std::int64_t q = 0; q < filled_queries(tile.count); q += lanes()) {
       score_gradients(work, seen, problem.scale, q);
     }
     add_key_gradient(tile.dv + first * stride, stride, work.scores, work.dy_panels, seen, D);

@@ -40,7 +40,7 @@ struct DotProduct {
   // Rows of b per task: about 256 KiB, so that further tiles of a find them in the L2 cache.
   std::int64_t task_columns() const {
     const auto bytes = p.inner * static_cast<std::int64_t>(sizeof(Weight));
-    return std::clamp<std::int64_t>((256 << 10) / bytes, 8, 128) / 8 * 8;
+    return std::clamp<std::int64_t>((256 << 10) / bytes / 24, 1, 6) * 24;
   }
 
   void run(Context& ctx) const {
@@ -53,18 +53,17 @@ struct DotProduct {
     });
   }
 
+  // Tiles as large as the registers hold, for every row of a read is used once per column.
   void block(std::int64_t row, std::int64_t row_end, std::int64_t column, std::int64_t column_end) const {
-    constexpr int kMost = HWY_LANES(float) >= 16 ? 8 : 4;  // rows whose sums fit the registers
-    while (row_end - row >= kMost) {
-      columns<kMost, 2>(row, column, column_end);
-      row += kMost;
-    }
-    for (; row_end - row >= 4; row += 4) columns<4, 2>(row, column, column_end);
+    constexpr bool kWide = HWY_LANES(float) >= 16;  // 32 registers, otherwise 16
+    constexpr int kMost = kWide ? 8 : 4;
+    for (; row_end - row >= kMost; row += kMost) columns<kMost, 3>(row, column, column_end);
+    for (; row_end - row >= 4; row += 4) columns<4, kWide ? 6 : 3>(row, column, column_end);
     switch (row_end - row) {
       case 3:
-        return columns<3, 2>(row, column, column_end);
+        return columns < 3, kWide ? 6 : 3 > (row, column, column_end);
       case 2:
-        return columns<2, 4>(row, column, column_end);
+        return columns < 2, kWide ? 8 : 4 > (row, column, column_end);
       case 1:
         return columns<1, 8>(row, column, column_end);
     }
@@ -109,11 +108,11 @@ struct DotProduct {
 
   template <int Rows, int Columns, class LoadA, class LoadB>
   HWY_INLINE static void step(VecF (&sum)[Rows][Columns], LoadA load_a, LoadB load_b) {
-    VecF va[Rows];
-    unroll<Rows>([&](auto r) HWY_ATTR { va[r] = load_a(r); });
-    unroll<Columns>([&](auto j) HWY_ATTR {
-      const VecF vb = load_b(j);
-      unroll<Rows>([&](auto r) HWY_ATTR { sum[r][j] = hn::MulAdd(va[r], vb, sum[r][j]); });
+    VecF vb[Columns];
+    unroll<Columns>([&](auto j) HWY_ATTR { vb[j] = load_b(j); });
+    unroll<Rows>([&](auto r) HWY_ATTR {
+      const VecF va = load_a(r);
+      unroll<Columns>([&](auto j) HWY_ATTR { sum[r][j] = hn::MulAdd(va, vb[j], sum[r][j]); });
     });
   }
 };

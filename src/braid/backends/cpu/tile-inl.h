@@ -24,19 +24,29 @@ struct TileLayout {
 };
 
 // sum[r][j] += Σ_k a(r, k) b(k, j); b holds kTileColumns consecutive floats for each k.
-template <class Layout, int Rows>
-HWY_INLINE void accumulate_tile(VecF (&sum)[Rows][2], std::int64_t inner, const float* HWY_RESTRICT a,
+template <class Layout, int Rows, int Vectors>
+HWY_INLINE void accumulate_tile(VecF (&sum)[Rows][Vectors], std::int64_t inner, const float* HWY_RESTRICT a,
                                 const float* HWY_RESTRICT b) {
   for (std::int64_t k = 0; k < inner; ++k) {
-    const VecF b0 = hn::LoadU(Floats(), b), b1 = hn::LoadU(Floats(), b + HWY_LANES(float));
+    VecF bk[Vectors];
+    unroll<Vectors>([&](auto j) HWY_ATTR { bk[j] = hn::LoadU(Floats(), b + j * HWY_LANES(float)); });
     unroll<Rows>([&](auto r) HWY_ATTR {
       const VecF ar = set(a[r * Layout::row]);
-      sum[r][0] = hn::MulAdd(ar, b0, sum[r][0]);
-      sum[r][1] = hn::MulAdd(ar, b1, sum[r][1]);
+      unroll<Vectors>([&](auto j) HWY_ATTR { sum[r][j] = hn::MulAdd(ar, bk[j], sum[r][j]); });
     });
     a += Layout::inner;
     b += kTileColumns;
   }
+}
+
+// The first vector of columns of a product, kTileRows rows of it: for a lone query.
+template <class Layout>
+HWY_NOINLINE void narrow_tile_product(std::int64_t inner, const float* a, const float* b, float* c,
+                                      std::int64_t stride) {
+  VecF sum[kTileRows][1];
+  unroll<kTileRows>([&](auto r) HWY_ATTR { sum[r][0] = zero(); });
+  accumulate_tile<Layout>(sum, inner, a, b);
+  unroll<kTileRows>([&](auto r) HWY_ATTR { hn::StoreU(sum[r][0], Floats(), c + r * stride); });
 }
 
 // c = or += the product, as far as c (rows, columns) reaches. Reads Rows rows of a and kTileColumns columns
