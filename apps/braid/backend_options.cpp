@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <thread>
+
 #include "command.h"
 
 namespace braid::app {
@@ -15,6 +18,9 @@ void BackendOptions::add_to(CLI::App& command) {
 }
 
 Backend BackendOptions::make() const {
+  // Threads that only take turns on a core wait for each other at every op.
+  const int most = 4 * std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  require(threads <= most, "--threads {} is more than {}, four for each core here", threads, most);
   return make_backend(name, {.threads = threads, .target = target},
                       strict ? Arithmetic::strict : Arithmetic::fast);
 }

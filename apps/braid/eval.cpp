@@ -1,3 +1,4 @@
+#include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -105,6 +106,8 @@ void run(const Options& o) {
   for (const auto& path : o.data) {
     const auto loss = evaluation.score(path);
     require(loss.tokens > 0, "{}: holds no document, so there is nothing to score", path);
+    require(std::isfinite(loss.nll_sum), "{}: the loss is {}: the weights of {} are broken", path,
+            loss.loss(), o.model);
     show(path, loss);
     total += loss;
   }
@@ -123,7 +126,7 @@ void add_eval(CLI::App& app) {
       ->check(CLI::ExistingPath);
   command->add_option("--context", o->context, "tokens per window, 0: the model's limit, at most 4096");
   command->add_option("--batch-tokens", o->batch_tokens, "tokens per forward pass")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1 << 30))  // offsets have 32 bits
       ->capture_default_str();
   command->add_flag("--document-masking", o->document_masking, "token files: nothing passes an end of text");
   command->add_option("--dtype", o->dtype, "of the large matrices in memory")

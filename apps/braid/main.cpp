@@ -3,6 +3,7 @@
 #include <exception>
 
 #include "command.h"
+#include "encodings.h"
 
 namespace {
 
@@ -22,6 +23,11 @@ int main(int argc, char** argv) {
   for (const auto add : {add_train, add_eval, add_generate, add_inspect, add_convert, add_dump, add_tokenize,
                          add_data, add_bench})
     add(app);
+  const auto named = [&](const CLI::App* command) { return command->get_name() == argv[1]; };
+  if (argc > 1 && argv[1][0] != '-' && app.get_subcommands(named).empty()) {
+    return report(
+        fmt::format("there is no command '{}': braid --help lists them", valid_utf8(argv[1])).c_str());
+  }
   try {
     app.parse(argc, argv);
     // What still waits in the buffer may not fit the disk.

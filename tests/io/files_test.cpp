@@ -95,6 +95,21 @@ TEST(ReadFile, ReadsAllAndNamesWhatIsMissing) {
   EXPECT_HOLDS(message_of([&] { read_file(folder.path()); }), folder.path().string());
 }
 
+TEST(RemoveLeftovers, TakesOnlyOldTemporariesOfThatName) {
+  const TemporaryFolder folder;
+  const auto old = put(folder / ".a.u16.0123456789abcdef.tmp", "x");
+  const auto young = put(folder / ".a.u16.0123456789abcde0.tmp", "x");
+  const auto other = put(folder / ".b.u16.0123456789abcdef.tmp", "x");
+  for (const auto& path : {old, other}) {
+    fs::last_write_time(path, fs::file_time_type::clock::now() - std::chrono::hours(2));
+  }
+  remove_leftovers(folder / "a.u16");
+  EXPECT_FALSE(fs::exists(old));
+  EXPECT_TRUE(fs::exists(young));
+  EXPECT_TRUE(fs::exists(other));
+  remove_leftovers(folder / "none" / "a.u16");  // nothing there, nothing to do
+}
+
 TEST(PublishFolder, RenamesAndNeverReplaces) {
   const TemporaryFolder folder;
   fs::create_directories(folder / "new/inner");

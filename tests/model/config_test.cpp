@@ -85,6 +85,9 @@ TEST(Config, RopeFormsOfHybridFiles) {
   EXPECT_EQ(rope(Json::parse(R"({"rope_type": null, "rope_theta": 500000})")), kNone);
   EXPECT_EQ(rope(Json::object()), standard(10000));
   EXPECT_EQ(rope(Json::parse(R"({"rope_theta": 7000})")), standard(7000));
+  EXPECT_EQ(parse(with(with(hybrid_json(), "rope_parameters", Json::object()), "rope_theta", nullptr))
+                .attention.rope_full,
+            kNone);
 
   auto json = hybrid_json();
   json.erase("rope_parameters");
@@ -113,6 +116,10 @@ TEST(Config, RopeFormsOfOlmo3Files) {
   json = with(olmo3_json(), "rope_parameters", {{"full_attention", {{"rope_theta", 9000}}}});
   EXPECT_EQ(parse(json).attention.rope_full, standard(9000));
   EXPECT_EQ(parse(json).attention.rope_sliding, standard(500000));
+  json = with(olmo3_json(), "rope_parameters", {{"full_attention", {{"rope_type", "default"}}}});
+  EXPECT_EQ(parse(with(json, "rope_theta", 7000)).attention.rope_full, standard(7000));
+  // null means no positions in hybrids only.
+  EXPECT_EQ(parse(with(olmo3_json(), "rope_parameters", nullptr)).attention.rope_full, standard(500000));
 }
 
 TEST(Config, YarnDefaults) {

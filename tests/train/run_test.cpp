@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "braid/backends/backends.h"
+#include "braid/model/config_file.h"
 #include "braid/model/weights.h"
 #include "tests/support/files.h"
 
@@ -103,6 +104,52 @@ TEST(Run, AnotherRecipeDoesNotContinueTheRun) {
   EXPECT_THROW(run(config_in(folder.path()), 3), Stop);
   const auto message = message_of([&] { run(config_in(folder.path(), {"schedule.learning_rate=0.02"})); });
   EXPECT_HOLDS(message, "learning_rate");
+}
+
+TEST(Run, AFailedStartBindsNothing) {
+  const TemporaryFolder folder;
+  const auto message = message_of([&] { run(config_in(folder.path(), {"data.documents=['/none.jsonl']"})); });
+  EXPECT_HOLDS(message, "/none.jsonl");
+  EXPECT_EQ(run(config_in(folder.path())), train::RunOutcome::finished);
+  fs::remove(folder.path() / "run/recipe.toml");
+  EXPECT_HOLDS(message_of([&] { run(config_in(folder.path())); }), "recipe.toml");
+}
+
+TEST(Run, OtherDataDoesNotContinueTheRun) {
+  const TemporaryFolder folder;
+  const auto config = config_in(folder.path());
+  EXPECT_THROW(run(config, 3), Stop);
+  auto documents = io::read_file(folder.path() / "text.jsonl");
+  documents.erase(0, documents.find('\n') + 1);
+  put(folder.path() / "text.jsonl", documents);
+  EXPECT_HOLDS(message_of([&] { run(config); }), "began on other data");
+}
+
+TEST(Run, SpecialIdsComeFromTheTokenizer) {
+  const TemporaryFolder folder;
+  auto config = config_in(folder.path(), {"model.vocabulary_size=512", "train.steps=1"});
+  config.model.eos_ids = {400};
+  config.model.pad_id = 'h';  // its embedding would stay as it is
+  run(config);
+  const auto trained = model::read_config(folder.path() / "run/model");
+  EXPECT_EQ(trained.eos_ids, std::vector<std::int64_t>{256});
+  EXPECT_EQ(trained.pad_id, std::nullopt);
+}
+
+TEST(Run, TokenFilesOfAnotherTokenizerAreRefused) {
+  const TemporaryFolder folder;
+  run(config_in(folder.path()));
+  const auto data = folder.path() / "run/data";
+  auto sidecar = io::read_file(data / "train.json");
+  const auto at = sidecar.find("\"tokenizer\": \"") + 14;
+  sidecar.replace(at, 16, std::string(16, 'a'));
+  put(data / "train.json", sidecar);
+  auto config = config_in(folder.path());
+  config.folder = folder.path() / "other";
+  config.data.documents = {};
+  config.data.train = {data / "train.u16"};
+  const auto message = message_of([&] { run(config); });
+  EXPECT_HOLDS(message, "aaaaaaaaaaaaaaaa");
 }
 
 TEST(Run, NonFiniteLossStopsBeforeACheckpoint) {

@@ -72,6 +72,8 @@ TEST(Recipe, MistakesAreNamed) {
   EXPECT_HOLDS(message_with({"model.preset=big"}), "preset");
   EXPECT_HOLDS(message_with({"data.train=[\"t.u16\"]"}), "documents");
   EXPECT_HOLDS(message_with({"model.layer_types=[\"conv\"]"}), "layer_types");
+  EXPECT_HOLDS(message_with({"model.hidden_size=33"}), "hidden_size");
+  EXPECT_HOLDS(message_with({"data.validation=[\"v.u16\"]"}), "validation");
 }
 
 }  // namespace

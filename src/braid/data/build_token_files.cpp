@@ -161,15 +161,18 @@ BuiltTokenFiles build_token_files(const std::vector<fs::path>& inputs, const tex
   std::error_code error;
   fs::create_directories(folder, error);
   require(!error, "cannot create the folder {}: {}", folder.string(), error.message());
+  io::remove_leftovers(plan.train);
+  if (!plan.validation.empty()) io::remove_leftovers(plan.validation);
   TokenFileWriter train(plan.train, vocabulary);
   std::optional<TokenFileWriter> validation;
   if (!plan.validation.empty()) validation.emplace(plan.validation, vocabulary);
   tokenize(plan, tokenizer, options, train, validation ? &*validation : nullptr);
+  require(train.info().tokens > 0 || (validation && validation->info().tokens > 0),
+          "{}: no document with text in it, nor in the other inputs", inputs.front().string());
   const auto refuse_empty = [&](const TokenFileWriter& writer, const char* split) {
     require(writer.info().tokens > 0,
             "no document falls into the {} split with validation fraction {} and seed {}; split the text "
-            "into more "
-            "documents, or change the fraction (0: no validation)",
+            "into more documents, or change the fraction (0: no validation)",
             split, options.validation_fraction, options.seed);
   };
   refuse_empty(train, kSplits[0]);

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <system_error>
 #include <utility>
@@ -136,6 +137,21 @@ void AtomicFile::commit() {
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail_errno("replace", path_, errno);
   temporary_.clear();
   sync_folder(folder_of(path_));
+}
+
+void remove_leftovers(const fs::path& path) {
+  const auto prefix = fmt::format(".{}.", path.filename().string());
+  std::error_code ignored;  // of files that vanish meanwhile
+  for (const auto& entry : fs::directory_iterator(folder_of(path), ignored)) {
+    const auto name = entry.path().filename().string();
+    const bool temporary = name.starts_with(prefix) && name.ends_with(".tmp") &&
+                           name.size() == prefix.size() + 16 + std::string_view(".tmp").size();
+    if (!temporary) continue;
+    const auto written = fs::last_write_time(entry.path(), ignored);
+    if (!ignored && fs::file_time_type::clock::now() - written > std::chrono::hours(1)) {
+      fs::remove(entry.path(), ignored);
+    }
+  }
 }
 
 void write_file(const fs::path& path, std::string_view text) {

@@ -50,6 +50,9 @@ class AtomicFile {
   int fd_ = -1;
 };
 
+// Removes temporary files that writers of `path` left when they were killed: those untouched for an hour.
+void remove_leftovers(const fs::path& path);
+
 void write_file(const fs::path& path, std::string_view text);  // atomic and durable, by AtomicFile
 std::string read_file(const fs::path& path);                   // the whole file; error names the path
 void sync_folder(const fs::path& folder);                      // fsync of a directory

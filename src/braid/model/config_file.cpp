@@ -96,7 +96,7 @@ void parse_ropes(const Fields& f, Family family, ModelConfig& c) {
   auto& a = c.attention;
   const bool absent = !json.contains("rope_parameters"), null = !absent && json["rope_parameters"].is_null();
   const double default_theta = family == Family::olmo_hybrid ? 10000 : 500000;  // as transformers 5.17
-  if (null && !f.has("rope_theta")) {  // published hybrids: no position encoding
+  if (null && family != Family::olmo3 && !f.has("rope_theta")) {  // published hybrids: no position encoding
     a.rope_full = a.rope_sliding = {.type = RopeType::none};
     return;
   }
@@ -111,12 +111,14 @@ void parse_ropes(const Fields& f, Family family, ModelConfig& c) {
   const Fields rope = f.object("rope_parameters");
   const bool nested = rope.value().contains("full_attention") || rope.value().contains("sliding_attention");
   if (!nested) {
-    a.rope_full = a.rope_sliding =
-        parse_rope(rope, f.number_or("rope_theta", default_theta), c.max_positions);
+    const RopeConfig outer = top_level_rope(f, default_theta);
+    const bool off = outer.type == RopeType::none && !rope.value().contains("rope_theta");
+    a.rope_full = a.rope_sliding = off ? outer : parse_rope(rope, outer.theta, c.max_positions);
     return;
   }
+  a.rope_full.theta = f.number_or("rope_theta", 500000);  // reaches only the full-attention layers
   if (rope.has("full_attention"))
-    a.rope_full = parse_rope(rope.object("full_attention"), 500000, c.max_positions);
+    a.rope_full = parse_rope(rope.object("full_attention"), a.rope_full.theta, c.max_positions);
   if (rope.has("sliding_attention")) {
     a.rope_sliding = parse_rope(rope.object("sliding_attention"), 500000, c.max_positions);
   }

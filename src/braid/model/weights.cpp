@@ -1,6 +1,7 @@
 #include "braid/model/weights.h"
 
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <set>
 
@@ -194,6 +195,14 @@ void check_tied_head(Lookup& lookup, const Parameters& p) {
           "{}: tie_word_embeddings is true but lm_head.weight differs from the embedding", lookup.where());
 }
 
+// f16 ends at 65504: what lies beyond would become infinite without a word.
+void check_range(const std::string& name, const ConstTensor& half, const ConstTensor& from) {
+  for (std::int64_t i = 0; i < from.count(); ++i) {
+    require(std::isfinite(read_element(half, i)) || !std::isfinite(read_element(from, i)),
+            "tensor '{}' holds {}, which f16 cannot: choose bf16 or f32", name, read_element(from, i));
+  }
+}
+
 Shape convolution_shape(const ConstTensor& t) { return {t.shape[0], 1, t.shape[1]}; }
 
 }  // namespace
@@ -262,6 +271,7 @@ void save_model(const io::fs::path& folder, const Parameters& p, const ModelConf
     converted.emplace_back(static_cast<std::size_t>(t.count()) * size_of(dtype));
     copy.data = converted.back().data();
     convert(copy, t);
+    if (dtype == DType::f16) check_range(name, copy, t);
     t = copy;
   }
   constexpr auto text = [](DType d) {

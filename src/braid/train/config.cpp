@@ -45,6 +45,9 @@ DataConfig read_data(const TomlFields& f, const fs::path& run_folder) {
     f.reject("validation",
              "goes with 'train'; with 'documents', 'validation_fraction' sets some of them apart");
   }
+  for (const auto* key : {"folder", "validation_fraction"}) {
+    if (d.documents.empty() && f.has(key)) f.reject(key, "goes with 'documents'; 'train' names token files");
+  }
   d.folder = f.string_or("folder", (run_folder / "data").string());
   d.tokenizer = f.string_or("tokenizer", "byte");
   d.validation_fraction = f.number_or("validation_fraction", 0.02, 0, 0.9);

@@ -52,7 +52,7 @@ struct RunConfig {
   std::int64_t validation_every = 0, validation_batches = 0;  // 0: only at the end; 0: the whole set
   std::int64_t checkpoint_every = 0, checkpoints_kept = 2;    // 0: only at the end
 
-  std::string recipe;  // the resolved TOML text, kept beside the run
+  std::string recipe;  // the TOML text with the overrides applied, kept beside the run
 };
 
 // Reads the recipe, applies "a.b=value" overrides, rejects keys that nobody knows.

@@ -1,5 +1,5 @@
 // What a run keeps on disk, so that a process killed anywhere loses nothing but time:
-//   recipe.toml        the resolved configuration; another one may not continue the run
+//   recipe.toml        the recipe with its overrides; another one may not continue the run
 //   data.json          sizes and hashes of the token files, which bind in the same way
 //   metrics.jsonl      one line per step and per validation, a pure function of the configuration
 //   timing.jsonl       rates, which are not
