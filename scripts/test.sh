@@ -69,12 +69,14 @@ test_stage() {
 }
 
 check_format() {
-  local status=0 text_files
+  local status=0 blemishes
   find src apps tests bench \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) -print0 |
     xargs -0 -n 20 -P "$jobs" clang-format --dry-run -Werror || status=1
-  mapfile -t text_files < <(find scripts tools cmake tests bench configs .ci CMakeLists.txt \
-    \( -name '*.sh' -o -name '*.py' -o -name '*.cmake' -o -name CMakeLists.txt -o -name '*.toml' -o -name run \) -type f)
-  if grep -nP '\t|[ \t]+$' "${text_files[@]}"; then
+  blemishes=$(find scripts tools cmake tests bench configs .ci CMakeLists.txt \
+    \( -name '*.sh' -o -name '*.py' -o -name '*.cmake' -o -name CMakeLists.txt -o -name '*.toml' -o -name run \) \
+    -type f -print0 | xargs -0 grep -nP '\t|[ \t]+$' || true)
+  if [ -n "$blemishes" ]; then
+    printf '%s\n' "$blemishes"
     printf 'tabs or trailing spaces in the lines above\n'
     status=1
   fi
