@@ -57,6 +57,21 @@ TEST(Matmul, BackendsAgree) {
   }
 }
 
+// Sizes at which a backend may take another path than for small ones; sides that no tile divides, K in
+// several blocks.
+TEST(Matmul, LargeProducts) {
+  for (const test::MatmulCase& c :
+       {test::MatmulCase{.m = 167, .n = 201, .k = 149}, {.m = 70, .n = 66, .k = 1100}}) {
+    for (const auto& v : variants()) {
+      if (v.weights == DType::bf16) continue;
+      const auto name = fmt::format("m {} n {} k {}, transpose {} {}, accumulate {}", c.m, c.n, c.k,
+                                    v.options.a == Transpose::yes, v.options.b == Transpose::yes,
+                                    v.options.accumulate == Accumulate::yes);
+      test::expect_backends_agree(name, [&](Trial& t) { run(t, c, v); });
+    }
+  }
+}
+
 TEST(Matmul, EmptyInnerSizeGivesZeros) {
   for (const auto accumulate : {Accumulate::no, Accumulate::yes}) {
     test::expect_backends_agree("m 3 n 4 k 0", [&](Trial& t) {

@@ -20,8 +20,10 @@ Backend make_backend(std::string_view name, const cpu::Options& options, Arithme
     b.state = cpu::make_state(options);
     // The best target has the lowest bit.
     const auto best = std::ranges::min(hwy::SupportedAndGeneratedTargets());
-    b.description = fmt::format("cpu, {} threads, {}, {}", static_cast<const cpu::State&>(*b.state).threads,
-                                hwy::TargetName(best), arithmetic == Arithmetic::strict ? "strict" : "fast");
+    const auto& state = static_cast<const cpu::State&>(*b.state);
+    b.description =
+        fmt::format("cpu, {} threads, {}{}, {}", state.threads, hwy::TargetName(best),
+                    state.amx ? " and AMX" : "", arithmetic == Arithmetic::strict ? "strict" : "fast");
   } else {
     fail("backend '{}' is not known: expected cpu or reference", name);
   }

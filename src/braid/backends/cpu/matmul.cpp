@@ -4,6 +4,7 @@
 #include <omp.h>
 
 #include "braid/backends/cpu/kernels.h"
+#include "braid/backends/cpu/matmul_amx.h"
 #include "braid/backends/cpu/parallel.h"
 #include "braid/backends/cpu/targets.h"
 
@@ -74,6 +75,10 @@ void matmul(Context& ctx, Tensor c, ConstTensor a, ConstTensor b, ops::MatmulOpt
       return HWY_DYNAMIC_DISPATCH(matmul_dot)(ctx, p, c, a, b);
     case MatmulPath::packed:
       return HWY_DYNAMIC_DISPATCH(matmul_packed)(ctx, p, c, a, b);
+    case MatmulPath::amx: {
+      const Arena::Scope scope(*ctx.scratch);
+      return matmul_amx(ctx, p, c.as<float>(), a.as<float>(), b.as<float>(), make_amx_scratch(ctx, p));
+    }
     case MatmulPath::library:
       return matmul_library(ctx, p, c, a, b);
   }
@@ -83,7 +88,9 @@ void scratch::matmul(Context& ctx, Tensor c, ConstTensor a, ConstTensor b, ops::
   const MatmulProblem p = matmul_problem(ctx, c, a, b, options);
   if (p.rows == 0 || p.columns == 0 || p.inner == 0) return;
   const Arena::Scope scope(*ctx.scratch);
-  if (choose_matmul(p) == MatmulPath::packed) make_matmul_scratch(ctx, p);
+  const MatmulPath path = choose_matmul(p);
+  if (path == MatmulPath::packed) make_matmul_scratch(ctx, p);
+  if (path == MatmulPath::amx) make_amx_scratch(ctx, p);
 }
 
 }  // namespace braid::cpu

@@ -9,14 +9,16 @@ namespace braid::cpu {
 
 // dot:    rows of a against rows of b, one vector accumulator per element of c; reads b once.
 // packed: panels of a and b, one accumulator per element, block after block of K; bf16 widened on the way.
+// amx:    f32 as sums of bf16 parts, on tiles; to f32 accuracy.
 // library: oneDNN's sgemm, whose order of summation may depend on the other rows.
-enum class MatmulPath : std::uint8_t { dot, packed, library };
+enum class MatmulPath : std::uint8_t { dot, packed, amx, library };
 
 struct MatmulProblem {
   std::int64_t rows, columns, inner;  // c (rows, columns), sum over inner
   ops::MatmulOptions options;
   DType weight;
   Arithmetic arithmetic;
+  bool amx;  // usable here
 };
 
 inline MatmulProblem matmul_problem(const Context& ctx, const ConstTensor& c, const ConstTensor& a,
@@ -26,7 +28,8 @@ inline MatmulProblem matmul_problem(const Context& ctx, const ConstTensor& c, co
           .inner = a.shape[options.a == ops::Transpose::yes ? 0 : 1],
           .options = options,
           .weight = b.dtype,
-          .arithmetic = ctx.arithmetic};
+          .arithmetic = ctx.arithmetic,
+          .amx = state_of(ctx).amx};
 }
 
 // In strict mode the choice must not look at `rows`. Measured in bench/results/cpu_matmul_choice.md: oneDNN
@@ -36,6 +39,10 @@ constexpr MatmulPath choose_matmul(const MatmulProblem& p) {
   const bool ta = p.options.a == ops::Transpose::yes, tb = p.options.b == ops::Transpose::yes;
   const bool strict = p.arithmetic == Arithmetic::strict;
   if (!ta && tb && (strict || p.rows <= kFewRows)) return MatmulPath::dot;
+  constexpr std::int64_t kWorthTiles = 1 << 22, kTileSides = 64;
+  const bool tiles = std::min({p.rows, p.columns, p.inner}) >= kTileSides &&
+                     p.rows * p.columns * p.inner >= kWorthTiles && p.weight == DType::f32;
+  if (p.amx && !strict && tiles) return MatmulPath::amx;
   const bool tall = ta && p.rows >= kTall && p.columns <= kNarrow;
   return strict || tall || p.weight == DType::bf16 ? MatmulPath::packed : MatmulPath::library;
 }

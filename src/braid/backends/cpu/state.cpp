@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "braid/backends/backends.h"
+#include "braid/backends/cpu/matmul_amx.h"
 #include "braid/backends/cpu/targets.h"
 
 namespace braid::cpu {
@@ -29,6 +30,7 @@ std::unique_ptr<BackendState> make_state(const Options& options) {
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
   auto state = std::make_unique<State>();
   state->threads = options.threads > 0 ? options.threads : std::max(1, omp_get_max_threads());
+  state->amx = options.target.empty() && amx_usable();  // a forced target means its vectors and nothing else
   return state;
 }
 

@@ -9,6 +9,7 @@ namespace braid::cpu {
 
 struct State : BackendState {
   int threads = 1;
+  bool amx = false;  // large f32 products on bf16 tiles (matmul_amx.h)
 };
 
 inline const State& state_of(const Context& ctx) {
