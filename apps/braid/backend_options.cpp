@@ -14,7 +14,7 @@ void BackendOptions::add_to(CLI::App& command) {
       ->capture_default_str();
   command.add_flag("--strict", strict,
                    "results of one sequence do not depend on its neighbours, bit for bit");
-  command.add_option("--simd", target, "force a SIMD target (AVX3, AVX2, SSE4, EMU128), for tests");
+  command.add_option("--simd", target, "force a SIMD target (AVX3, AVX2, SCALAR), for tests");
 }
 
 Backend BackendOptions::make() const {

@@ -19,7 +19,7 @@ struct Options {
   BackendOptions backend;
   std::string write_models, decode_preset = "1b-hybrid-3:1";
   bool by_op = false;
-  std::int64_t batch_size = 8, micro_batch_size = 4, sequence_length = 512, steps = 5, decode_tokens = 16;
+  std::int64_t batch_size = 8, micro_batch_size = 0, sequence_length = 512, steps = 5, decode_tokens = 16;
 };
 
 double seconds_since(std::chrono::steady_clock::time_point begin) {
@@ -117,6 +117,16 @@ void print_op_times(const Backend& backend, std::int64_t calls) {
   }
 }
 
+// A preset, or the model that the training step runs.
+constexpr std::string_view kTrainingModel = "20m-hybrid";
+model::ModelConfig decode_model(const Options& o) {
+  if (o.decode_preset == kTrainingModel) return training_model();
+  const auto found = model::preset(o.decode_preset);
+  require(found.has_value(), "--decode-model '{}' is no preset: 'braid inspect --list' prints them",
+          o.decode_preset);
+  return *found;
+}
+
 struct Rate {
   double tokens_per_second = 0, ratio = 0;
 };
@@ -126,7 +136,7 @@ Rate bench_training(const Backend& backend, const Options& o, double limit) {
   config.model = training_model();
   config.data.sequence_length = o.sequence_length;
   config.batch_size = o.batch_size;
-  config.micro_batch_size = o.micro_batch_size;
+  config.micro_batch_size = o.micro_batch_size == 0 ? o.batch_size : o.micro_batch_size;
   config.steps = 1000;
   train::Trainer trainer(backend, config);
   model::initialize(trainer.parameters().tree(), config.model, 1);
@@ -156,7 +166,7 @@ Rate bench_training(const Backend& backend, const Options& o, double limit) {
 }
 
 Rate bench_decode(const Backend& backend, const Options& o, double limit) {
-  auto config = *model::preset(o.decode_preset);
+  auto config = decode_model(o);
   model::ParameterSet parameters(config, {.matrix = DType::bf16});
   std::int64_t bytes = 0;  // read per token: everything but the embedding table
   for (const auto& [spec, t] : model::list(parameters.tree(), config)) {
@@ -178,16 +188,14 @@ void write_models(const Options& o) {
   io::fs::create_directories(folder / "train");
   io::fs::create_directories(folder / "decode");
   io::write_file(folder / "train" / "config.json", model::write_config(training_model(), "float32"));
-  io::write_file(folder / "decode" / "config.json",
-                 model::write_config(*model::preset(o.decode_preset), "bfloat16"));
+  io::write_file(folder / "decode" / "config.json", model::write_config(decode_model(o), "bfloat16"));
   fmt::print("wrote {0}/train/config.json and {0}/decode/config.json\n", folder.string());
 }
 
 void run(const Options& o) {
   if (!o.write_models.empty()) return write_models(o);
-  require(o.batch_size % o.micro_batch_size == 0, "--micro-batch {} does not divide --batch {}",
-          o.micro_batch_size, o.batch_size);
-  require(model::preset(o.decode_preset).has_value(), "--decode-model '{}' is no preset", o.decode_preset);
+  require(o.micro_batch_size == 0 || o.batch_size % o.micro_batch_size == 0,
+          "--micro-batch {} does not divide --batch {}", o.micro_batch_size, o.batch_size);
   const Backend made = o.backend.make(), backend = o.by_op ? profiled(made) : made;
   const unsigned threads = o.backend.threads != 0 ? static_cast<unsigned>(o.backend.threads)
                                                   : std::max(1U, std::thread::hardware_concurrency());
@@ -219,14 +227,16 @@ void add_bench(CLI::App& app) {
   cpu->add_option("--batch", o->batch_size, "sequences per step")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  cpu->add_option("--micro-batch", o->micro_batch_size, "sequences at a time")
-      ->check(CLI::Range(1, 4096))
+  cpu->add_option("--micro-batch", o->micro_batch_size, "sequences at a time, 0: all")
+      ->check(CLI::Range(0, 4096))
       ->capture_default_str();
   cpu->add_option("--length", o->sequence_length, "tokens per sequence")
       ->check(CLI::Range(2, 512))
       ->capture_default_str();
   cpu->add_option("--steps", o->steps, "timed steps")->check(CLI::Range(1, 1000))->capture_default_str();
-  cpu->add_option("--decode-model", o->decode_preset, "preset to decode with")->capture_default_str();
+  cpu->add_option("--decode-model", o->decode_preset,
+                  "preset to decode with, or 20m-hybrid, the model of the training step")
+      ->capture_default_str();
   cpu->add_option("--decode-tokens", o->decode_tokens, "timed tokens")
       ->check(CLI::Range(1, 10000))
       ->capture_default_str();

@@ -20,14 +20,10 @@ const OpTable* scratch_table();
 struct Options {
   int threads = 0;  // 0: all that the process may use
   std::string
-      target{};  // SIMD target to force ("AVX3", "AVX2", "EMU128"…), empty: the best that this CPU has
+      target{};  // SIMD target to force ("AVX3", "AVX2", "SCALAR"…), empty: the best that this CPU has
 };
 std::unique_ptr<BackendState> make_state(const Options& options);
 }  // namespace cpu
-
-namespace cuda {
-const OpTable* op_table();  // nullptr when the build has no CUDA
-}
 
 namespace dry {
 // Every op does nothing but make the scratch tensors that `scratch` (a backend's scratch table, or null)
