@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""kill -9 a training run at random moments, restart it until it ends, and compare it with an unbroken one.
+"""kill -9 training runs at random moments, restart each until it ends, and compare it with an unbroken one.
 
 usage: kill_and_resume.py BRAID [KILLS [SEED]]
-The metrics file and the final weights must be equal bit for bit.
+The metrics file and the final weights must be equal bit for bit. Runs follow one another until KILLS (12) are done.
 """
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,6 +54,12 @@ def results(folder):
     return {name: (run / name).read_bytes() for name in ("metrics.jsonl", "model/model.safetensors", "model/config.json")}
 
 
+def prepare(folder, corpus):
+    folder.mkdir()
+    (folder / "recipe.toml").write_text(RECIPE.format(folder=folder, corpus=corpus))
+    return folder
+
+
 def main():
     braid = sys.argv[1]
     kills = int(sys.argv[2]) if len(sys.argv) > 2 else 12
@@ -60,28 +67,30 @@ def main():
     corpus = pathlib.Path(__file__).resolve().parents[2] / "data" / "quickstart.jsonl.zst"
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
-        folders = [pathlib.Path(name) / part for part in ("unbroken", "killed")]
-        for folder in folders:
-            folder.mkdir()
-            (folder / "recipe.toml").write_text(RECIPE.format(folder=folder, corpus=corpus))
+        unbroken = prepare(pathlib.Path(name) / "unbroken", corpus)
         begin = time.monotonic()
-        if not finish(start(braid, folders[0] / "recipe.toml")):
+        if not finish(start(braid, unbroken / "recipe.toml")):
             sys.exit("the unbroken run was killed")
         duration = time.monotonic() - begin
-        done, complete = 0, False
-        while not complete:
-            process = start(braid, folders[1] / "recipe.toml")
-            if done < kills:
-                time.sleep(rng.uniform(0.02, 0.5) * duration)
-                process.kill()
-                done += 1
-            complete = finish(process)
-        want, got = results(folders[0]), results(folders[1])
-        different = [key for key in want if want[key] != got[key]]
-        if different:
-            sys.exit(f"after {done} kills (seed {seed}) these differ: {', '.join(different)}")
-        print(f"{done} kills (seed {seed}): metrics and weights bit-identical")
-
+        want = results(unbroken)
+        done = runs = 0
+        while done < kills:
+            folder = prepare(pathlib.Path(name) / f"killed{runs}", corpus)
+            runs += 1
+            complete = False
+            while not complete:
+                process = start(braid, folder / "recipe.toml")
+                if done < kills:
+                    time.sleep(rng.uniform(0.02, 0.5) * duration)
+                    process.kill()
+                    done += 1
+                complete = finish(process)
+            got = results(folder)
+            different = [key for key in want if want[key] != got[key]]
+            if different:
+                sys.exit(f"after {done} kills (seed {seed}) these differ: {', '.join(different)}")
+            shutil.rmtree(folder)
+        print(f"{done} kills in {runs} runs (seed {seed}): metrics and weights bit-identical")
 
 if __name__ == "__main__":
     main()

@@ -1,7 +1,5 @@
 // The one list of ops a backend may implement. Entries have exactly the public signatures.
 #pragma once
-#include <source_location>
-
 #include "braid/ops/attention.h"
 #include "braid/ops/cross_entropy.h"
 #include "braid/ops/delta_gates.h"
@@ -48,9 +46,8 @@ struct OpTable {
 
 // The backend's function for an op, or an error that names the op.
 template <auto Entry>
-auto* implementation(const Context& ctx, std::source_location at = std::source_location::current()) {
-  require(ctx.ops != nullptr && ctx.ops->*Entry != nullptr, "{}: not implemented on this backend",
-          at.function_name());
+auto* implementation(const Context& ctx, const char* op = __builtin_FUNCTION()) {
+  require(ctx.ops != nullptr && ctx.ops->*Entry != nullptr, "{}: not implemented on this backend", op);
   return ctx.ops->*Entry;
 }
 
