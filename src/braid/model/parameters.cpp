@@ -135,8 +135,8 @@ Tensor ParameterSet::flat() const {
 }
 
 void initialize(const Parameters& p, const ModelConfig& config, std::uint64_t seed) {
-  for (const auto& [spec, tensor] : list(p, config)) {
-    visit_float(tensor.dtype, [&]<class T>() { fill<T>(spec, tensor, seed); });
+  for (const auto& parameter : list(p, config)) {
+    visit_float(parameter.tensor.dtype, [&]<class T>() { fill<T>(parameter.spec, parameter.tensor, seed); });
   }
 }
 
