@@ -2,8 +2,11 @@
 # whose link dependencies are the room's line in layers.txt.
 add_library(braid_options INTERFACE)
 target_include_directories(braid_options INTERFACE ${CMAKE_SOURCE_DIR}/src)
-target_compile_options(braid_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor
-  $<$<BOOL:${BRAID_WERROR}>:-Werror>)
+set(cxx_warnings -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor $<$<BOOL:${BRAID_WERROR}>:-Werror>)
+# fmt 9 takes nvcc for a compiler without constexpr.
+set(cuda_warnings -DFMT_USE_CONSTEXPR=1 -Xcompiler=-Wall,-Wextra --expt-relaxed-constexpr $<$<BOOL:${BRAID_WERROR}>:-Werror=all-warnings>)
+target_compile_options(braid_options INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${cxx_warnings}>"
+  "$<$<COMPILE_LANGUAGE:CUDA>:${cuda_warnings}>")
 if(BRAID_SANITIZE)
   target_compile_options(braid_options INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all
     -fno-omit-frame-pointer)

@@ -6,8 +6,8 @@
 namespace braid::app {
 
 void BackendOptions::add_to(CLI::App& command) {
-  command.add_option("--backend", name, "cpu, or reference (plain loops, slow)")
-      ->check(CLI::IsMember({"cpu", "reference"}))
+  command.add_option("--backend,--device", name, "cpu, cuda (one GPU), or reference (plain loops, slow)")
+      ->check(CLI::IsMember({"cpu", "cuda", "reference"}))
       ->capture_default_str();
   command.add_option("--threads", threads, "threads, 0: all")
       ->check(CLI::Range(0, 4096))

@@ -7,13 +7,17 @@ namespace {
 
 struct Options {
   std::string model, input, output;
+  std::string dtype = "f32";
   bool gradients = false;
   BackendOptions backend;
 };
 
 void run(const Options& o) {
   const Backend backend = o.backend.make();
-  const model::Model model = model::load_model(o.model, {});
+  require(o.dtype == "f32" || backend.activation_dtype(DType::bf16) == DType::bf16,
+          "--dtype bf16: backend '{}' computes in f32 only", backend.name);
+  const model::Model model =
+      model::load_model(o.model, {.matrix = o.dtype == "bf16" ? DType::bf16 : DType::f32}, backend.memory);
   const io::TensorFiles inputs(o.input);
   eval::TensorBag out;
   eval::dump(out, backend, model, inputs, o.gradients ? eval::DumpGradients::yes : eval::DumpGradients::no);
@@ -33,6 +37,9 @@ void add_dump(CLI::App& app) {
       ->check(CLI::ExistingFile);
   command->add_option("--output", o->output, "safetensors file to write")->required();
   command->add_flag("--gradients", o->gradients, "also every gradient and four AdamW losses");
+  command->add_option("--dtype", o->dtype, "what the model computes in: f32, or bf16 on a GPU")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
   o->backend.add_to(*command);
   command->callback([o] { run(*o); });
 }

@@ -22,7 +22,8 @@ class Evaluation {
  public:
   explicit Evaluation(const Options& o)
       : backend_(o.backend.make()),
-        model_(model::load_model(o.model, {.matrix = o.dtype == "bf16" ? DType::bf16 : DType::f32})),
+        model_(model::load_model(o.model, {.matrix = o.dtype == "bf16" ? DType::bf16 : DType::f32},
+                                 backend_.memory)),
         masking_(o.document_masking ? data::DocumentMasking::yes : data::DocumentMasking::no) {
     const auto longest = std::min(model_.config.max_positions, kDefaultContext);
     options_ = {.context = o.context != 0 ? o.context : longest, .batch_tokens = o.batch_tokens};

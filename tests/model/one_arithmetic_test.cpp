@@ -48,8 +48,7 @@ std::unique_ptr<Copy> full_logits(const Backend& backend, const model::ModelConf
   std::unique_ptr<Copy> out;
   model::run_once(backend, [&](Context& ctx, Arena& step) {
     const auto policy = model::make_policy(ctx, step, config, 256, DType::f32);
-    const model::Batch batch{
-        model::upload(step, ids), {}, {{model::upload(step, offsets)}, model::upload(step, positions)}};
+    const auto batch = model::HostBatch{ids, {}, positions, offsets}.upload(ctx, step);
     const Tensor logits =
         step.make(DType::f32, {static_cast<std::int64_t>(ids.size()), config.vocabulary_size});
     model::compute_logits(ctx, step, logits, p, policy, batch);
@@ -174,9 +173,7 @@ Differentiated differentiate(const Backend& backend, const SmallModel& m, const 
   Differentiated d;
   const auto work = [&](Context& ctx, Arena& step) {
     const auto policy = model::make_policy(ctx, step, m.config, 70, DType::f32);
-    const model::Batch batch{model::upload(step, ids),
-                             model::upload(step, targets),
-                             {{model::upload(step, layout.offsets)}, model::upload(step, layout.positions)}};
+    const auto batch = model::HostBatch{ids, targets, layout.positions, layout.offsets}.upload(ctx, step);
     const model::TokenLosses losses{step.make(DType::f32, {210}), step.make(DType::f32, {210})};
     model::loss_and_gradients(ctx, step, losses, grads.tree(), p, policy, batch,
                               {.scale = 1.0 / 209, .z_loss = 1e-3, .recompute = recompute});

@@ -14,9 +14,9 @@ using test::Trial;
 
 // ab reaches far into both tails of softplus and sigmoid for a large `spread`.
 void run(Trial& t, std::int64_t tokens, std::int64_t heads, double spread, double beta_scale) {
-  const Tensor ab = t.tensors.normal("ab", t.dtype, {tokens, 2 * heads}, {.scale = spread});
-  const Tensor a_log = t.tensors.uniform("a_log", t.dtype, {heads}, 0, std::log(16));
-  const Tensor dt_bias = t.tensors.normal("dt_bias", t.dtype, {heads}, {.offset = -3});
+  const Tensor ab = t.tensors.normal("ab", t.accumulator(), {tokens, 2 * heads}, {.scale = spread});
+  const Tensor a_log = t.tensors.uniform("a_log", t.accumulator(), {heads}, 0, std::log(16));
+  const Tensor dt_bias = t.tensors.normal("dt_bias", t.accumulator(), {heads}, {.offset = -3});
   const Tensor log_decay = t.tensors.make(t.accumulator(), {tokens, heads});
   const Tensor beta = t.tensors.make(t.accumulator(), {tokens, heads});
   ops::delta_gates_forward(t.ctx, log_decay, beta, {ab, a_log, dt_bias}, {.beta_scale = beta_scale});
@@ -27,8 +27,8 @@ void run(Trial& t, std::int64_t tokens, std::int64_t heads, double spread, doubl
   const Tensor dlog_decay = t.tensors.uniform("dlog_decay", t.accumulator(), {tokens, heads}, 0.5, 1.5);
   const Tensor dbeta = t.tensors.normal("dbeta", t.accumulator(), {tokens, heads});
   const Tensor dab = t.tensors.make(t.dtype, ab.shape);
-  const Tensor da_log = t.tensors.normal("da_log", t.dtype, {heads});
-  const Tensor ddt_bias = t.tensors.normal("ddt_bias", t.dtype, {heads});
+  const Tensor da_log = t.tensors.normal("da_log", t.accumulator(), {heads});
+  const Tensor ddt_bias = t.tensors.normal("ddt_bias", t.accumulator(), {heads});
   ops::delta_gates_backward(t.ctx, {dab, da_log, ddt_bias}, dlog_decay, dbeta, {ab, a_log, dt_bias},
                             {.beta_scale = beta_scale});
   t.result("dab", dab);

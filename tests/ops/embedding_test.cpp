@@ -12,22 +12,49 @@ using test::Trial;
 
 constexpr std::int64_t kVocabulary = 11;
 
+// Weights of the activations' dtype, or bf16 ones beside f32 activations.
+Tensor make_table(Trial& t, DType weights, std::int64_t width) {
+  const Shape shape{kVocabulary, width};
+  if (weights == DType::bf16) {
+    return t.tensors.normal("table", t.weight_dtype(weights), shape, {.rounded_to = weights});
+  }
+  return t.tensors.normal("table", t.dtype, shape);
+}
+
 TEST(Embedding, BackendsAgree) {
   for (const auto& c : test::rows_cases()) {
     for (const auto weights : {DType::f32, DType::bf16}) {
       const auto name = fmt::format("rows {} width {}, {}", c.rows, c.width, name_of(weights));
       test::expect_backends_agree(name, [&](Trial& t) {
         const Tensor ids = t.tensors.integers("ids", {c.rows}, 0, kVocabulary);
-        const Tensor table = t.tensors.normal("table", t.weight_dtype(weights), {kVocabulary, c.width},
-                                              {.rounded_to = weights});
+        const Tensor table = make_table(t, weights, c.width);
         const Tensor y = t.tensors.make(t.dtype, {c.rows, c.width});
         ops::embedding_forward(t.ctx, y, ids, table);
         t.result("y", y, test::Tolerance{0, 0});
         const Tensor dy = t.tensors.normal("dy", t.dtype, y.shape);
-        const Tensor dtable = t.tensors.normal("dtable", t.dtype, {kVocabulary, c.width});
+        const Tensor dtable = t.tensors.normal("dtable", t.accumulator(), {kVocabulary, c.width});
         ops::embedding_backward(t.ctx, dtable, dy, ids);
         t.result("dtable", dtable, c.rows);
       });
+    }
+  }
+}
+
+// Runs of one id from shorter than a block's share of the tokens to many of them; few ids, or hardly any
+// twice.
+TEST(Embedding, BackwardOfLongRuns) {
+  for (const std::int64_t tokens : {31, 32, 33, 64, 65, 500, 2000}) {
+    for (const std::int64_t ids_from : {1, 2, 7, 3000}) {
+      for (const std::int64_t width : {5, 24}) {
+        const auto name = fmt::format("tokens {} ids {} width {}", tokens, ids_from, width);
+        test::expect_backends_agree(name, [&](Trial& t) {
+          const Tensor ids = t.tensors.integers("ids", {tokens}, 0, ids_from);
+          const Tensor dy = t.tensors.normal("dy", t.dtype, {tokens, width});
+          const Tensor dtable = t.tensors.normal("dtable", t.accumulator(), {ids_from, width});
+          ops::embedding_backward(t.ctx, dtable, dy, ids);
+          t.result("dtable", dtable, tokens);
+        });
+      }
     }
   }
 }

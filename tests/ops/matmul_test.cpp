@@ -1,5 +1,7 @@
 #include "braid/ops/matmul.h"
 
+#include <utility>
+
 #include "tests/support/cases.h"
 #include "tests/support/gradient_check.h"
 #include "tests/support/op_errors.h"
@@ -12,18 +14,31 @@ using ops::Accumulate;
 using ops::Transpose;
 using test::Trial;
 
+enum class Weights { as_activations, bf16 };
+enum class Output { as_activations, accumulator };
+
 struct Variant {
   ops::MatmulOptions options;
-  DType weights = DType::f32;
+  Weights weights = Weights::as_activations;
+  Output output = Output::as_activations;
 };
+
+// f32 activations on bf16 weights are for the cpu; cuda has bf16 activations, whose products may be f32.
+std::vector<std::pair<Weights, Output>> dtype_variants() {
+  if (test::testing_cuda()) {
+    return {{Weights::as_activations, Output::as_activations},
+            {Weights::as_activations, Output::accumulator}};
+  }
+  return {{Weights::as_activations, Output::as_activations}, {Weights::bf16, Output::as_activations}};
+}
 
 std::vector<Variant> variants() {
   std::vector<Variant> all;
   for (const auto a : {Transpose::no, Transpose::yes}) {
     for (const auto b : {Transpose::no, Transpose::yes}) {
       for (const auto accumulate : {Accumulate::no, Accumulate::yes}) {
-        for (const auto weights : {DType::f32, DType::bf16}) {
-          all.push_back({{.a = a, .b = b, .accumulate = accumulate}, weights});
+        for (const auto& [weights, output] : dtype_variants()) {
+          all.push_back({{.a = a, .b = b, .accumulate = accumulate}, weights, output});
         }
       }
     }
@@ -31,17 +46,35 @@ std::vector<Variant> variants() {
   return all;
 }
 
+std::string to_string(const test::MatmulCase& c, const Variant& v) {
+  return fmt::format("m {} n {} k {}, transpose {} {}, accumulate {}{}{}", c.m, c.n, c.k,
+                     v.options.a == Transpose::yes, v.options.b == Transpose::yes,
+                     v.options.accumulate == Accumulate::yes,
+                     v.weights == Weights::bf16 ? ", bf16 weights" : "",
+                     v.output == Output::accumulator ? ", f32 output" : "");
+}
+
 Shape stored(std::int64_t rows, std::int64_t columns, Transpose transpose) {
   return transpose == Transpose::yes ? Shape{columns, rows} : Shape{rows, columns};
 }
 
-void run(Trial& t, const test::MatmulCase& c, const Variant& variant) {
+// Multiplies rows [skip, …) of larger tensors.
+void run(Trial& t, const test::MatmulCase& c, const Variant& variant, std::int64_t skip = 0) {
   const auto& o = variant.options;
-  const Tensor a = t.tensors.normal("a", t.dtype, stored(c.m, c.k, o.a));
-  const Tensor b = t.tensors.normal("b", t.weight_dtype(variant.weights), stored(c.k, c.n, o.b),
-                                    {.rounded_to = variant.weights});
-  const Tensor y = o.accumulate == Accumulate::yes ? t.tensors.normal("c", t.dtype, {c.m, c.n})
-                                                   : t.tensors.make(t.dtype, {c.m, c.n});
+  const auto rows_from = [&](const Tensor& all) { return rows_of(all, skip, all.shape[0] - skip); };
+  const auto more = [&](Shape shape) {
+    shape.dims[0] += skip;
+    return shape;
+  };
+  const bool bf16 = variant.weights == Weights::bf16;
+  const DType out = variant.output == Output::accumulator ? t.accumulator() : t.dtype;
+  const Tensor a = rows_from(t.tensors.normal("a", t.dtype, more(stored(c.m, c.k, o.a))));
+  const Tensor b = bf16
+                       ? rows_from(t.tensors.normal("b", t.weight_dtype(DType::bf16),
+                                                    more(stored(c.k, c.n, o.b)), {.rounded_to = DType::bf16}))
+                       : rows_from(t.tensors.normal("b", t.dtype, more(stored(c.k, c.n, o.b))));
+  const Tensor y = rows_from(o.accumulate == Accumulate::yes ? t.tensors.normal("c", out, more({c.m, c.n}))
+                                                             : t.tensors.make(out, more({c.m, c.n})));
   ops::matmul(t.ctx, y, a, b, o);
   t.result("c", y, c.k);
 }
@@ -49,25 +82,31 @@ void run(Trial& t, const test::MatmulCase& c, const Variant& variant) {
 TEST(Matmul, BackendsAgree) {
   for (const auto& c : test::matmul_cases()) {
     for (const auto& v : variants()) {
-      const auto name = fmt::format("m {} n {} k {}, transpose {} {}, accumulate {}, {}", c.m, c.n, c.k,
-                                    v.options.a == Transpose::yes, v.options.b == Transpose::yes,
-                                    v.options.accumulate == Accumulate::yes, name_of(v.weights));
-      test::expect_backends_agree(name, [&](Trial& t) { run(t, c, v); });
+      test::expect_backends_agree(to_string(c, v), [&](Trial& t) { run(t, c, v); });
     }
   }
 }
 
 // Sizes at which a backend may take another path than for small ones; sides that no tile divides, K in
-// several blocks.
+// several blocks, few rows.
 TEST(Matmul, LargeProducts) {
-  for (const test::MatmulCase& c :
-       {test::MatmulCase{.m = 167, .n = 201, .k = 149}, {.m = 70, .n = 66, .k = 1100}}) {
+  for (const test::MatmulCase& c : {test::MatmulCase{.m = 167, .n = 201, .k = 149},
+                                    {.m = 70, .n = 66, .k = 1100},
+                                    {.m = 2, .n = 70, .k = 2056},
+                                    {.m = 3, .n = 41, .k = 1160},
+                                    {.m = 8, .n = 37, .k = 1032}}) {
     for (const auto& v : variants()) {
-      if (v.weights == DType::bf16) continue;
-      const auto name = fmt::format("m {} n {} k {}, transpose {} {}, accumulate {}", c.m, c.n, c.k,
-                                    v.options.a == Transpose::yes, v.options.b == Transpose::yes,
-                                    v.options.accumulate == Accumulate::yes);
-      test::expect_backends_agree(name, [&](Trial& t) { run(t, c, v); });
+      if (v.weights == Weights::bf16) continue;
+      test::expect_backends_agree(to_string(c, v), [&](Trial& t) { run(t, c, v); });
+    }
+  }
+}
+
+// Views whose first element is on no particular boundary.
+TEST(Matmul, RowsOfLargerTensors) {
+  for (const test::MatmulCase& c : {test::MatmulCase{.m = 5, .n = 7, .k = 33}, {.m = 20, .n = 24, .k = 40}}) {
+    for (const auto& v : variants()) {
+      test::expect_backends_agree(to_string(c, v), [&](Trial& t) { run(t, c, v, 1); });
     }
   }
 }
@@ -122,6 +161,28 @@ TEST(Matmul, StrictRowsDoNotDependOnOtherRows) {
         ops::matmul(*context, some, rows_of(a, 5, rows), b, {.b = transpose});
         test::expect_same(some, rows_of(all, 5, rows), fmt::format("{} rows, {}", rows, name_of(weights)));
       }
+    }
+  }
+}
+
+// The same on cuda in bf16; there the few rows of a decoding step keep their bits in fast arithmetic too.
+TEST(Matmul, CudaRowsDoNotDependOnOtherRows) {
+  if (!test::testing_cuda()) GTEST_SKIP() << "BRAID_TEST_BACKEND is not cuda";
+  test::TestContext& context = test::cuda_context();
+  for (const auto arithmetic : {Arithmetic::fast, Arithmetic::strict}) {
+    Context ctx = *context;
+    ctx.arithmetic = arithmetic;
+    test::TestTensors tensors(4, DType::bf16, test::Contents::real, context.backend().memory);
+    const std::int64_t most = arithmetic == Arithmetic::fast ? 8 : 70;
+    const Tensor a = tensors.normal("a", DType::bf16, {most, 1032});
+    const Tensor b = tensors.normal("b", DType::bf16, {130, 1032});
+    const Tensor all = tensors.make(DType::f32, {most, 130});
+    ops::matmul(ctx, all, a, b, {.b = Transpose::yes});
+    for (const std::int64_t rows : {1, 2, 3, 5, 6}) {
+      const Tensor some = tensors.make(DType::f32, {rows, 130});
+      ops::matmul(ctx, some, rows_of(a, 2, rows), b, {.b = Transpose::yes});
+      test::expect_same(tensors.on_host(some), rows_of(tensors.on_host(all), 2, rows),
+                        fmt::format("{} rows, {}", rows, arithmetic == Arithmetic::fast ? "fast" : "strict"));
     }
   }
 }

@@ -1,6 +1,7 @@
 #include "braid/ops/optimizer.h"
 
 #include <cmath>
+#include <functional>
 
 #include "tests/support/cases.h"
 #include "tests/support/op_errors.h"
@@ -17,7 +18,7 @@ TEST(GradientNorm, BackendsAgree) {
   for (const auto count : kCounts) {
     for (const double max_norm : {0.0, 0.5, 1e6}) {
       test::expect_backends_agree(fmt::format("count {} max_norm {}", count, max_norm), [&](Trial& t) {
-        const Tensor gradients = t.tensors.normal("gradients", t.dtype, {count});
+        const Tensor gradients = t.tensors.normal("gradients", t.accumulator(), {count});
         const Tensor result = t.tensors.make(t.accumulator(), {2});
         ops::gradient_norm(t.ctx, result, gradients, max_norm);
         if (result.data == nullptr) return;
@@ -27,6 +28,34 @@ TEST(GradientNorm, BackendsAgree) {
       });
     }
   }
+}
+
+using OnBackend = std::function<void(test::TestContext&, std::string_view name)>;
+void on_each_backend(const OnBackend& f) {
+  if (test::testing_cuda()) return f(test::cuda_context(), "cuda");
+  auto reference = test::reference_context(), cpu = test::cpu_context(2);
+  f(reference, "reference");
+  f(cpu, "cpu");
+}
+
+TEST(GradientNorm, BackendsAgreeOnNotFinite) {
+  on_each_backend([](test::TestContext& context, std::string_view name) {
+    for (const double bad : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
+      for (const std::int64_t at : {0, 5000, 69999, 70000}) {
+        const Trial trial = test::run_on(context, DType::f32, 1, [&](Trial& t) {
+          const Tensor gradients = t.tensors.normal("gradients", DType::f32, {70001});
+          t.tensors.set(gradients, at, bad);
+          const Tensor result = t.tensors.zeros(DType::f32, {2});
+          ops::gradient_norm(t.ctx, result, gradients, 1);
+          t.result("result", result);
+        });
+        for (const std::int64_t i : {0, 1}) {
+          EXPECT_TRUE(std::isnan(test::element(trial.results[0].tensor, i)))
+              << name << " " << bad << " at " << at;
+        }
+      }
+    }
+  });
 }
 
 TEST(GradientNorm, KnownValues) {
@@ -48,21 +77,73 @@ TEST(GradientNorm, KnownValues) {
 
 TEST(AdamW, BackendsAgreeOverSteps) {
   for (const auto count : kCounts) {
-    for (const bool scaled : {false, true}) {
-      test::expect_backends_agree(fmt::format("count {} scaled {}", count, scaled), [&](Trial& t) {
-        const ops::AdamWState state{t.tensors.normal("parameters", t.dtype, {count}),
-                                    t.tensors.zeros(t.dtype, {count}), t.tensors.zeros(t.dtype, {count})};
+    for (const auto& [scaled, copied] : {std::pair{false, false}, {true, false}, {true, true}}) {
+      const auto name = fmt::format("count {} scaled {} copied {}", count, scaled, copied);
+      test::expect_backends_agree(name, [&, scaled = scaled, copied = copied](Trial& t) {
+        const DType dtype = t.accumulator();
+        const ops::AdamWState state{t.tensors.normal("parameters", dtype, {count}),
+                                    t.tensors.zeros(dtype, {count}), t.tensors.zeros(dtype, {count}),
+                                    copied ? t.tensors.make(DType::bf16, {count}) : Tensor{}};
         const Tensor norm_and_scale = scaled ? t.tensors.of(t.accumulator(), {2}, {2.0, 0.25}) : Tensor{};
         for (std::int64_t step = 1; step <= 3; ++step) {
-          const Tensor gradients = t.tensors.normal(fmt::format("gradients {}", step), t.dtype, {count});
+          const Tensor gradients = t.tensors.normal(fmt::format("gradients {}", step), dtype, {count});
           ops::adamw(t.ctx, state, gradients, norm_and_scale, {.learning_rate = 1e-2, .step = step});
         }
         t.result("parameters", state.parameters, 3);
         t.result("first_moment", state.first_moment, 3);
         t.result("second_moment", state.second_moment, 3);
+        if (copied) t.result("copy", state.copy);
       });
     }
   }
+}
+
+ops::AdamWState make_state(Trial& t, std::int64_t count) {
+  return {t.tensors.normal("parameters", DType::f32, {count}), t.tensors.normal("first", DType::f32, {count}),
+          t.tensors.uniform("second", DType::f32, {count}, 0, 2),
+          t.tensors.normal("copy", DType::bf16, {count}, {.rounded_to = DType::bf16})};
+}
+void report(Trial& t, const ops::AdamWState& state) {
+  t.result("parameters", state.parameters);
+  t.result("first_moment", state.first_moment);
+  t.result("second_moment", state.second_moment);
+  t.result("copy", state.copy);
+}
+
+// A gradient that is not finite leaves everything as it was, by way of the norm's NaN.
+TEST(AdamW, BackendsAgreeThatNanChangesNothing) {
+  on_each_backend([](test::TestContext& context, std::string_view name) {
+    for (const auto count : kCounts) {
+      const Trial before =
+          test::run_on(context, DType::f32, 1, [&](Trial& t) { report(t, make_state(t, count)); });
+      const Trial after = test::run_on(context, DType::f32, 1, [&](Trial& t) {
+        const ops::AdamWState state = make_state(t, count);
+        const Tensor gradients = t.tensors.normal("gradients", DType::f32, {count});
+        t.tensors.set(gradients, count / 2, HUGE_VAL);
+        const Tensor norm_and_scale = t.tensors.make(DType::f32, {2});
+        ops::gradient_norm(t.ctx, norm_and_scale, gradients, 1);
+        ops::adamw(t.ctx, state, gradients, norm_and_scale, {.step = 2});
+        report(t, state);
+      });
+      test::expect_results_same(after, before, fmt::format("{} count {}", name, count));
+    }
+  });
+}
+
+TEST(AdamW, BackendsAgreeOnRoundedCopy) {
+  on_each_backend([](test::TestContext& context, std::string_view name) {
+    for (const auto count : kCounts) {
+      const Trial trial = test::run_on(context, DType::f32, 1, [&](Trial& t) {
+        const ops::AdamWState state = make_state(t, count);
+        ops::adamw(t.ctx, state, t.tensors.normal("gradients", DType::f32, {count}), {}, {.step = 2});
+        report(t, state);
+      });
+      const ConstTensor parameters = trial.results[0].tensor, copy = trial.results[3].tensor;
+      test::TestTensors rounded(1);
+      test::expect_same(copy, rounded.copy_of(parameters, DType::bf16),
+                        fmt::format("{} count {}", name, count));
+    }
+  });
 }
 
 // By hand, after Loshchilov & Hutter 2019, algorithm 2: at step 1 both bias corrections undo the averages.
@@ -102,6 +183,7 @@ TEST(Optimizer, BadArguments) {
   auto context = test::reference_context();
   test::TestTensors t(1);
   const Tensor three = t.zeros(DType::f32, {3}), two = t.zeros(DType::f32, {2});
+  const Tensor rounded = t.zeros(DType::bf16, {2});
   using test::expect_op_error;
   expect_op_error([&] { ops::gradient_norm(*context, three, three, 1); }, "gradient_norm", "result is");
   expect_op_error([&] { ops::gradient_norm(*context, two, three, -1); }, "gradient_norm", "max_norm -1");
@@ -111,6 +193,11 @@ TEST(Optimizer, BadArguments) {
       },
       "adamw", "first_moment is");
   expect_op_error([&] { ops::adamw(*context, {three, three, three}, two, {}, {}); }, "adamw", "gradients is");
+  expect_op_error(
+      [&] {
+        ops::adamw(*context, {three, three, three, rounded}, three, {}, {});
+      },
+      "adamw", "copy is");
   expect_op_error(
       [&] {
         ops::adamw(*context, {three, three, three}, three, three, {});

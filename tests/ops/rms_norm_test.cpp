@@ -19,20 +19,28 @@ ops::RmsNormOptions options_for(const test::RowsCase& c) {
   return c.width == 1 ? ops::RmsNormOptions{.epsilon = 10} : kOptions;
 }
 
+// Rows from one lane's share to several blocks of threads, with widths that no vector divides.
+std::vector<test::RowsCase> norm_cases() {
+  auto cases = test::rows_cases();
+  for (const std::int64_t width : {250, 1001, 3840, 4100, 8193, 12288}) cases.push_back({3, width});
+  cases.push_back({700, 192});
+  return cases;
+}
+
 // Where the gradient of x goes.
 enum class Target { fresh, added, in_place };
 
 void run_plain(Trial& t, const test::RowsCase& c, Target target) {
   const Shape shape{c.rows, c.width};
   const Tensor x = t.tensors.normal("x", t.dtype, shape), y = t.tensors.make(t.dtype, shape);
-  const Tensor weight = t.tensors.normal("weight", t.dtype, {c.width}, {.scale = 0.3, .offset = 1});
+  const Tensor weight = t.tensors.normal("weight", t.accumulator(), {c.width}, {.scale = 0.3, .offset = 1});
   const Tensor inverse_rms = t.tensors.make(t.accumulator(), {c.rows});
   ops::rms_norm_forward(t.ctx, y, inverse_rms, x, weight, options_for(c));
   t.result("y", y, c.width);
   t.result("inverse_rms", inverse_rms, c.width);
 
   const Tensor dy = t.tensors.normal("dy", t.dtype, shape);
-  const Tensor dweight = t.tensors.normal("dweight", t.dtype, {c.width});
+  const Tensor dweight = t.tensors.normal("dweight", t.accumulator(), {c.width});
   const Tensor dx = target == Target::in_place ? dy
                     : target == Target::added  ? t.tensors.normal("dx", t.dtype, shape)
                                                : t.tensors.make(t.dtype, shape);
@@ -46,7 +54,7 @@ void run_gated(Trial& t, const test::RowsCase& c) {
   const Shape shape{c.rows, c.width};
   const Tensor x = t.tensors.normal("x", t.dtype, shape), y = t.tensors.make(t.dtype, shape);
   const Tensor gate = t.tensors.normal("gate", t.dtype, shape, {.scale = 4});
-  const Tensor weight = t.tensors.normal("weight", t.dtype, {c.width}, {.scale = 0.3, .offset = 1});
+  const Tensor weight = t.tensors.normal("weight", t.accumulator(), {c.width}, {.scale = 0.3, .offset = 1});
   const Tensor inverse_rms = t.tensors.make(t.accumulator(), {c.rows});
   ops::gated_rms_norm_forward(t.ctx, y, inverse_rms, x, gate, weight, options_for(c));
   t.result("y", y, c.width);
@@ -54,7 +62,7 @@ void run_gated(Trial& t, const test::RowsCase& c) {
 
   const Tensor dy = t.tensors.normal("dy", t.dtype, shape);
   const Tensor dx = t.tensors.make(t.dtype, shape), dgate = t.tensors.make(t.dtype, shape);
-  const Tensor dweight = t.tensors.normal("dweight", t.dtype, {c.width});
+  const Tensor dweight = t.tensors.normal("dweight", t.accumulator(), {c.width});
   ops::gated_rms_norm_backward(t.ctx, dx, dgate, dweight, dy, gate, {x, weight, inverse_rms});
   t.result("dx", dx, c.width);
   t.result("dgate", dgate, c.width);
@@ -62,7 +70,7 @@ void run_gated(Trial& t, const test::RowsCase& c) {
 }
 
 TEST(RmsNorm, BackendsAgree) {
-  for (const auto& c : test::rows_cases()) {
+  for (const auto& c : norm_cases()) {
     for (const auto target : {Target::fresh, Target::added, Target::in_place}) {
       const auto name = fmt::format("rows {} width {}, dx {}", c.rows, c.width, static_cast<int>(target));
       test::expect_backends_agree(name, [&](Trial& t) { run_plain(t, c, target); });
@@ -71,7 +79,7 @@ TEST(RmsNorm, BackendsAgree) {
 }
 
 TEST(GatedRmsNorm, BackendsAgree) {
-  for (const auto& c : test::rows_cases()) {
+  for (const auto& c : norm_cases()) {
     const auto name = fmt::format("rows {} width {}", c.rows, c.width);
     test::expect_backends_agree(name, [&](Trial& t) { run_gated(t, c); });
   }
@@ -81,10 +89,11 @@ TEST(GatedRmsNorm, BackendsAgree) {
 TEST(RmsNorm, ZeroRows) {
   test::expect_backends_agree("zero row", [](Trial& t) {
     const Tensor x = t.tensors.zeros(t.dtype, {2, 20}), y = t.tensors.make(t.dtype, x.shape);
-    const Tensor weight = t.tensors.normal("weight", t.dtype, {20});
+    const Tensor weight = t.tensors.normal("weight", t.accumulator(), {20});
     const Tensor inverse_rms = t.tensors.make(t.accumulator(), {2}), dx = t.tensors.make(t.dtype, x.shape);
     ops::rms_norm_forward(t.ctx, y, inverse_rms, x, weight, kOptions);
-    const Tensor dweight = t.tensors.zeros(t.dtype, {20}), dy = t.tensors.normal("dy", t.dtype, x.shape);
+    const Tensor dweight = t.tensors.zeros(t.accumulator(), {20}),
+                 dy = t.tensors.normal("dy", t.dtype, x.shape);
     ops::rms_norm_backward(t.ctx, dx, dweight, dy, {x, weight, inverse_rms}, Accumulate::no);
     t.result("y", y);
     t.result("inverse_rms", inverse_rms);

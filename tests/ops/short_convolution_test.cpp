@@ -1,5 +1,6 @@
 #include "braid/ops/short_convolution.h"
 
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -22,17 +23,18 @@ struct Tensors {
   Tensor dx, dweight;
 };
 
+// Weights and their gradients have the accumulator dtype.
 Tensors make_tensors(test::TestTensors& t, DType dtype, const ConvolutionCase& c) {
   const auto tokens = test::sum_of(c.lengths), channels = c.q + c.k + c.v;
   Tensors a;
   a.x = t.normal("x", dtype, {tokens, channels});
-  a.weight = t.normal("weight", dtype, {channels, c.taps});
+  a.weight = t.normal("weight", accumulator_of(dtype), {channels, c.taps});
   a.segments = t.segments(c.lengths);
   a.y = {t.make(dtype, {tokens, c.q}), t.make(dtype, {tokens, c.k}), t.make(dtype, {tokens, c.v})};
   a.dy = {t.normal("dq", dtype, a.y.q.shape), t.normal("dk", dtype, a.y.k.shape),
           t.normal("dv", dtype, a.y.v.shape)};
   a.dx = t.make(dtype, a.x.shape);
-  a.dweight = t.normal("dweight", dtype, a.weight.shape);
+  a.dweight = t.normal("dweight", a.weight.dtype, a.weight.shape);
   return a;
 }
 
@@ -153,6 +155,33 @@ TEST(ShortConvolution, AnySplitWithStateEqualsTheWhole) {
       expect_same_outputs(split, whole, what);
       test::expect_same(state, reshaped(rows_of(whole.x, 23 - (taps - 1), taps - 1), state.shape),
                         what + ": state");
+    }
+  }
+}
+
+// Calls of any lengths, two sequences at a time, that hand the state on.
+TEST(ShortConvolution, BackendsAgreeOverCalls) {
+  const std::vector<test::Lengths> calls{{1, 1}, {0, 2}, {1, 70}, {3, 0}, {1, 1}, {2, 1}, {40, 33}, {1, 0}};
+  for (const std::int64_t taps : {1, 2, 4, 5}) {
+    for (const auto& [q, k, v] : {std::array{16, 8, 24}, std::array{12, 5, 20}}) {
+      const ConvolutionCase c{q, k, v, taps, {1, 1}};
+      test::expect_backends_agree(to_string(c), [&](Trial& t) {
+        const Tensors all = make_tensors(t.tensors, t.dtype, c);
+        const Tensor state = make_state(t.tensors, t.dtype, c);
+        for (std::size_t i = 0; i < calls.size(); ++i) {
+          const auto tokens = test::sum_of(calls[i]);
+          Tensors a = all;
+          a.x = t.tensors.normal(fmt::format("x {}", i), t.dtype, {tokens, q + k + v});
+          a.segments = t.tensors.segments(calls[i]);
+          a.y = {t.tensors.make(t.dtype, {tokens, q}), t.tensors.make(t.dtype, {tokens, k}),
+                 t.tensors.make(t.dtype, {tokens, v})};
+          forward(t.ctx, a, state);
+          t.result(fmt::format("q {}", i), a.y.q, taps);
+          t.result(fmt::format("k {}", i), a.y.k, taps);
+          t.result(fmt::format("v {}", i), a.y.v, taps);
+        }
+        t.result("state", state, test::Tolerance{0, 0});
+      });
     }
   }
 }

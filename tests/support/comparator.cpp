@@ -11,9 +11,9 @@ double unit_roundoff(DType t) {
     case DType::f64:
       return 0x1p-53;
     case DType::bf16:
-      return 0x1p-9;
+      return 0x1p-8;
     case DType::f16:
-      return 0x1p-12;
+      return 0x1p-11;
     default:
       return 0x1p-24;
   }

@@ -18,11 +18,13 @@ struct Fill {
 
 enum class Contents : bool { real, null };  // null: shapes only, for dry runs
 
-// Each tensor is its own heap block of exact size, so that sanitizers see what is read past its end.
+// Each tensor is its own block of exact size, so that sanitizers see what is read past its end. In device memory
+// nothing here may be touched through the tensor itself: use set() and on_host().
 class TestTensors {
  public:
-  explicit TestTensors(std::uint64_t seed, DType rounding = DType::f32, Contents contents = Contents::real)
-      : seed_(seed), rounding_(rounding), contents_(contents) {}
+  explicit TestTensors(std::uint64_t seed, DType rounding = DType::f32, Contents contents = Contents::real,
+                       std::shared_ptr<Memory> memory = host_memory())
+      : seed_(seed), rounding_(rounding), contents_(contents), memory_(std::move(memory)) {}
 
   std::uint64_t seed() const { return seed_; }
 
@@ -42,14 +44,26 @@ class TestTensors {
   Tensor copy_of(const ConstTensor& t) { return copy_of(t, t.dtype); }
   ops::Segments segments(const std::vector<std::int64_t>& lengths);
 
+  // Element i becomes `value`, rounded to the tensor's dtype; null tensors have none.
+  void set(const Tensor& t, std::int64_t i, double value);
+  // The tensor itself where the host can read it, else a copy.
+  ConstTensor on_host(const ConstTensor& t);
+
  private:
+  Tensor host(DType dtype, const Shape& shape);
+  // A filled host tensor, moved to where this object's tensors live.
+  Tensor placed(const Tensor& t);
+  bool real() const { return contents_ == Contents::real; }
+
   struct Free {
     void operator()(std::byte* p) const { ::operator delete (p, std::align_val_t{kAlignment}); }
   };
   std::uint64_t seed_;
   DType rounding_;
   Contents contents_;
+  std::shared_ptr<Memory> memory_;
   std::vector<std::unique_ptr<std::byte, Free>> blocks_;
+  std::vector<Buffer> device_blocks_;
 };
 
 // Stores `value` as element i, rounded to the tensor's dtype.

@@ -1,49 +1,22 @@
 #include "tests/support/trial.h"
 
+#include <cstdlib>
+
 namespace braid::test {
 namespace {
 
-constexpr std::size_t kScratchBytes = std::size_t{1} << 30;  // reserved, backed only where touched
+constexpr std::size_t kScratchBytes = std::size_t{1} << 30;  // on the host backed only where touched
 
-// Scratch bytes of the cpu backend as the dry backend measures them: every tensor null.
-std::size_t dry_peak(BackendState* state, Arithmetic arithmetic, std::uint64_t seed, const Run& run) {
-  const OpTable ops = dry::op_table(cpu::scratch_table());
+// Scratch bytes as the dry backend measures them: every tensor null.
+std::size_t dry_peak(const Backend& backend, DType dtype, std::uint64_t seed, const Run& run) {
   Arena scratch = Arena::measuring();
-  Context ctx{Device::dry, &ops, &scratch, state, arithmetic};
-  Trial trial{ctx, DType::f32, TestTensors(seed, DType::f32, Contents::null)};
+  Context ctx = backend.measuring_context(scratch);
+  Trial trial{ctx, dtype, TestTensors(seed, DType::f32, Contents::null)};
   run(trial);
   return scratch.peak();
 }
 
-}  // namespace
-
-TestContext::TestContext(const OpTable* ops, std::unique_ptr<BackendState> state, Arithmetic arithmetic)
-    : state_(std::move(state)),
-      memory_(std::make_unique<Buffer>(kScratchBytes)),
-      scratch_(std::make_unique<Arena>(*memory_)),
-      context_{Device::cpu, ops, scratch_.get(), state_.get(), arithmetic} {}
-
-TestContext reference_context() { return {reference::op_table(), nullptr, Arithmetic::fast}; }
-
-TestContext cpu_context(int threads, Arithmetic arithmetic, const std::string& target) {
-  return {cpu::op_table(), cpu::make_state({.threads = threads, .target = target}), arithmetic};
-}
-
-Trial run_on(TestContext& context, DType dtype, std::uint64_t seed, const Run& run) {
-  Trial trial{*context, dtype, TestTensors(seed)};
-  run(trial);
-  EXPECT_EQ(context->scratch->used(), 0u) << "scratch memory was not given back";
-  return trial;
-}
-
-void expect_backends_agree(std::string_view what, const Run& run, std::uint64_t seed) {
-  const std::string name = fmt::format("{}, seed {}", what, seed);
-  SCOPED_TRACE(name);
-  TestContext reference = reference_context();
-  const Trial want = run_on(reference, DType::f64, seed, run);
-  EXPECT_FALSE(want.results.empty()) << "nothing to compare";
-  expect_results_close(run_on(reference, DType::f32, seed, run), want, "reference f32, " + name);
-
+void expect_cpu_agrees(std::string_view name, const Run& run, std::uint64_t seed, const Trial& want) {
   for (const auto arithmetic : {Arithmetic::fast, Arithmetic::strict}) {
     const std::string on =
         fmt::format("cpu {}, {}", arithmetic == Arithmetic::fast ? "fast" : "strict", name);
@@ -52,16 +25,75 @@ void expect_backends_agree(std::string_view what, const Run& run, std::uint64_t 
     expect_results_close(got, want, on);
     const Trial got_two = run_on(two, DType::f32, seed, run);
     expect_results_same(got_two, got, "2 threads against 1, " + on);
-    EXPECT_EQ(dry_peak(one->state, arithmetic, seed, run), one->scratch->peak()) << "dry scratch, " << on;
-    EXPECT_EQ(dry_peak(two->state, arithmetic, seed, run), two->scratch->peak()) << "dry scratch, " << on;
+    EXPECT_EQ(dry_peak(one.backend(), DType::f32, seed, run), one->scratch->peak()) << "dry scratch, " << on;
+    EXPECT_EQ(dry_peak(two.backend(), DType::f32, seed, run), two->scratch->peak()) << "dry scratch, " << on;
   }
+}
+
+void expect_cuda_agrees(std::string_view name, const Run& run, std::uint64_t seed) {
+  TestContext reference = reference_context();
+  TestContext& cuda = cuda_context();
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const std::string on = fmt::format("cuda {}, {}", name_of(dtype), name);
+    const Trial want = run_on(reference, DType::f64, seed, run, dtype);
+    cuda.forget_peak();
+    const Trial got = run_on(cuda, dtype, seed, run, dtype);
+    expect_results_close(got, want, on);
+    EXPECT_EQ(dry_peak(cuda.backend(), dtype, seed, run), cuda->scratch->peak()) << "dry scratch, " << on;
+    expect_results_same(run_on(cuda, dtype, seed, run, dtype), got, "again, " + on);
+  }
+}
+
+}  // namespace
+
+TestContext::TestContext(Backend backend)
+    : backend_(std::make_unique<Backend>(std::move(backend))),
+      memory_(std::make_unique<Buffer>(kScratchBytes, backend_->memory)),
+      scratch_(std::make_unique<Arena>(*memory_)),
+      context_(backend_->context(*scratch_)) {}
+
+TestContext reference_context() { return TestContext(make_backend("reference")); }
+
+TestContext cpu_context(int threads, Arithmetic arithmetic, const std::string& target) {
+  return TestContext(make_backend("cpu", {.threads = threads, .target = target}, arithmetic));
+}
+
+TestContext& cuda_context() {
+  static TestContext context(make_backend("cuda"));
+  return context;
+}
+
+bool testing_cuda() {
+  const char* name = std::getenv("BRAID_TEST_BACKEND");
+  const std::string_view backend = name == nullptr ? "cpu" : name;
+  require(backend == "cpu" || backend == "cuda", "BRAID_TEST_BACKEND is '{}': expected cpu or cuda", backend);
+  return backend == "cuda";
+}
+
+Trial run_on(TestContext& context, DType dtype, std::uint64_t seed, const Run& run, DType rounding) {
+  Trial trial{*context, dtype, TestTensors(seed, rounding, Contents::real, context.backend().memory)};
+  run(trial);
+  for (auto& result : trial.results) result.tensor = trial.tensors.on_host(result.tensor);
+  EXPECT_EQ(context->scratch->used(), 0u) << "scratch memory was not given back";
+  return trial;
+}
+
+void expect_backends_agree(std::string_view what, const Run& run, std::uint64_t seed) {
+  const std::string name = fmt::format("{}, seed {}", what, seed);
+  SCOPED_TRACE(name);
+  if (testing_cuda()) return expect_cuda_agrees(name, run, seed);
+  TestContext reference = reference_context();
+  const Trial want = run_on(reference, DType::f64, seed, run);
+  EXPECT_FALSE(want.results.empty()) << "nothing to compare";
+  expect_results_close(run_on(reference, DType::f32, seed, run), want, "reference f32, " + name);
+  expect_cpu_agrees(name, run, seed, want);
 }
 
 void expect_results_close(const Trial& got, const Trial& want, std::string_view what) {
   ASSERT_EQ(got.results.size(), want.results.size()) << what;
   for (std::size_t i = 0; i < want.results.size(); ++i) {
-    const auto& w = want.results[i];
-    expect_close(got.results[i].tensor, w.tensor, w.tolerance, fmt::format("{}: {}", what, w.name));
+    const auto& g = got.results[i];
+    expect_close(g.tensor, want.results[i].tensor, g.tolerance, fmt::format("{}: {}", what, g.name));
   }
 }
 

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "braid/backends/backends.h"
-#include "braid/ops/op_table.h"
 #include "tests/support/comparator.h"
 #include "tests/support/tensors.h"
 
@@ -16,12 +15,14 @@ namespace braid::test {
 // A Context with everything it points to.
 class TestContext {
  public:
-  TestContext(const OpTable* ops, std::unique_ptr<BackendState> state, Arithmetic arithmetic);
+  explicit TestContext(Backend backend);
   Context& operator*() { return context_; }
   Context* operator->() { return &context_; }
+  const Backend& backend() const { return *backend_; }
+  void forget_peak() { *scratch_ = Arena(*memory_); }
 
  private:
-  std::unique_ptr<BackendState> state_;
+  std::unique_ptr<Backend> backend_;
   std::unique_ptr<Buffer> memory_;
   std::unique_ptr<Arena> scratch_;
   Context context_;
@@ -30,6 +31,10 @@ class TestContext {
 TestContext reference_context();
 TestContext cpu_context(int threads = 1, Arithmetic arithmetic = Arithmetic::fast,
                         const std::string& target = {});
+// One for the whole process: its library handles and plans take long to make.
+TestContext& cuda_context();
+// Whether the environment says BRAID_TEST_BACKEND=cuda: then that backend is tested in place of the cpu's.
+bool testing_cuda();
 
 // One run of some ops on one backend. Inputs come from `tensors`; what is to be compared is passed to
 // result().
@@ -41,7 +46,7 @@ struct Trial {
   };
 
   Context& ctx;
-  DType dtype;  // of activations: f64 or f32 on the reference, f32 on the cpu backend
+  DType dtype;  // of activations: f64 or f32 on the reference, f32 on the cpu backend, f32 or bf16 on cuda
   TestTensors tensors;
   std::vector<Result> results{};
 
@@ -49,7 +54,8 @@ struct Trial {
   // bf16 weights go with f32 activations; in f64 they keep the values that bf16 gave them.
   DType weight_dtype(DType rounded_to) const { return dtype == DType::f64 ? DType::f64 : rounded_to; }
   void result(std::string name, const ConstTensor& tensor, std::int64_t reduction_length = 1) {
-    results.push_back({std::move(name), tensor, tolerance_for(DType::f32, reduction_length)});
+    const DType judged = tensor.dtype == DType::bf16 ? DType::bf16 : DType::f32;
+    results.push_back({std::move(name), tensor, tolerance_for(judged, reduction_length)});
   }
   void result(std::string name, const ConstTensor& tensor, Tolerance tolerance) {
     results.push_back({std::move(name), tensor, tolerance});
@@ -58,14 +64,15 @@ struct Trial {
 
 using Run = std::function<void(Trial&)>;
 
-Trial run_on(TestContext& context, DType dtype, std::uint64_t seed, const Run& run);
+// Inputs are rounded to `rounding` whatever the dtype that holds them. Results end up in host memory.
+Trial run_on(TestContext& context, DType dtype, std::uint64_t seed, const Run& run, DType rounding = DType::f32);
 
 // Judges the cpu backend (f32, fast and strict) by the reference in f64, whose own f32 results are judged the
 // same way. One and two threads must agree in every bit, and a dry run must need exactly the scratch memory
-// that the real one did.
+// that the real one did. With testing_cuda(): the cuda backend in f32 and in bf16, two runs agreeing in every bit.
 void expect_backends_agree(std::string_view what, const Run& run, std::uint64_t seed = 1);
 
-// Compares result by result.
+// Compares result by result, by the tolerances of `got`.
 void expect_results_close(const Trial& got, const Trial& want, std::string_view what);
 void expect_results_same(const Trial& got, const Trial& want, std::string_view what);
 

@@ -25,13 +25,20 @@ struct Options {
 std::unique_ptr<BackendState> make_state(const Options& options);
 }  // namespace cpu
 
+namespace cuda {
+// One NVIDIA GPU of the Hopper generation. Throws when braid was built without CUDA or no such device is there.
+Backend make_backend();
+// Whether make_backend() would succeed.
+bool available();
+}  // namespace cuda
+
 namespace dry {
 // Every op does nothing but make the scratch tensors that `scratch` (a backend's scratch table, or null)
 // makes: a step on measuring arenas checks shapes and finds the exact memory.
 OpTable op_table(const OpTable* scratch);
 }  // namespace dry
 
-// "cpu" or "reference"; an unknown name is an error.
+// "cpu", "cuda" or "reference"; an unknown name is an error.
 Backend make_backend(std::string_view name, const cpu::Options& options = {},
                      Arithmetic arithmetic = Arithmetic::fast);
 

@@ -8,6 +8,11 @@
 namespace braid {
 
 Backend make_backend(std::string_view name, const cpu::Options& options, Arithmetic arithmetic) {
+  if (name == "cuda") {
+    require(arithmetic == Arithmetic::fast,
+            "backend 'cuda' has no strict arithmetic yet: leave --strict out, or use --backend cpu");
+    return cuda::make_backend();
+  }
   Backend b{
       .name = std::string(name), .description = std::string(name), .ops = {}, .dry = {}, .state = nullptr};
   b.arithmetic = arithmetic;
@@ -25,7 +30,7 @@ Backend make_backend(std::string_view name, const cpu::Options& options, Arithme
         fmt::format("cpu, {} threads, {}{}, {}", state.threads, hwy::TargetName(best),
                     state.amx ? " and AMX" : "", arithmetic == Arithmetic::strict ? "strict" : "fast");
   } else {
-    fail("backend '{}' is not known: expected cpu or reference", name);
+    fail("backend '{}' is not known: expected cpu, cuda or reference", name);
   }
   return b;
 }

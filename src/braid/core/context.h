@@ -21,6 +21,7 @@ struct Context {
   Arena* scratch = nullptr;
   BackendState* state = nullptr;
   Arithmetic arithmetic = Arithmetic::fast;
+  Memory* memory = nullptr;  // what the tensors lie in; null on dry runs
 };
 
 }  // namespace braid

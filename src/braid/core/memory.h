@@ -2,6 +2,8 @@
 #pragma once
 #include <algorithm>
 #include <cstddef>
+#include <memory>
+#include <vector>
 
 #include "braid/core/tensor.h"
 
@@ -12,11 +14,35 @@ constexpr std::size_t align_up(std::size_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-// One allocation of zeroed host memory, aligned to kAlignment. Move-only.
+// A kind of memory: where buffers come from, and how the host's bytes get in and out. read, write and zero happen
+// after the work that was given to the device before them, and before what follows.
+class Memory {
+ public:
+  virtual ~Memory() = default;
+  virtual Device device() const = 0;
+  // Zeroed, aligned to kAlignment; throws when there is not enough.
+  virtual std::byte* allocate(std::size_t bytes) = 0;
+  virtual void release(std::byte* data, std::size_t bytes) noexcept = 0;
+  // Host bytes may be reused on return.
+  virtual void write(void* to, const void* host, std::size_t bytes) = 0;
+  virtual void read(void* host, const void* from, std::size_t bytes) = 0;
+  virtual void zero(void* data, std::size_t bytes) = 0;
+};
+const std::shared_ptr<Memory>& host_memory();
+
+// The elements of a tensor that lies in `memory`.
+template <class T>
+std::vector<T> to_host(Memory& memory, const ConstTensor& t) {
+  std::vector<T> values(static_cast<std::size_t>(t.count()));
+  memory.read(values.data(), t.as<T>(), t.bytes());
+  return values;
+}
+
+// One allocation of zeroed memory, aligned to kAlignment. Move-only; keeps its kind of memory alive.
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(std::size_t bytes);
+  explicit Buffer(std::size_t bytes, std::shared_ptr<Memory> memory = host_memory());
   ~Buffer();
   Buffer(Buffer&& other) noexcept;
   Buffer& operator=(Buffer&& other) noexcept;
@@ -25,8 +51,11 @@ class Buffer {
 
   std::byte* data() const { return data_; }
   std::size_t bytes() const { return bytes_; }
+  Device device() const { return memory_ != nullptr ? memory_->device() : Device::cpu; }
+  const std::shared_ptr<Memory>& memory() const { return memory_ != nullptr ? memory_ : host_memory(); }
 
  private:
+  std::shared_ptr<Memory> memory_;
   std::byte* data_ = nullptr;
   std::size_t bytes_ = 0;
 };
@@ -37,7 +66,7 @@ class Arena {
  public:
   Arena(std::byte* base, std::size_t capacity, Device device)
       : base_(base), capacity_(capacity), device_(device) {}
-  explicit Arena(const Buffer& buffer) : Arena(buffer.data(), buffer.bytes(), Device::cpu) {}
+  explicit Arena(const Buffer& buffer) : Arena(buffer.data(), buffer.bytes(), buffer.device()) {}
   // Measures without memory.
   static Arena measuring() { return Arena(nullptr, SIZE_MAX / 2, Device::dry); }
 

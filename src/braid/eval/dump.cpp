@@ -47,31 +47,14 @@ struct DumpBatch {
     }
     predicted = m.rows * (m.columns - 1);
   }
-  model::Batch upload(Arena& arena) const {
-    return {model::upload(arena, ids),
-            model::upload(arena, targets),
-            {{model::upload(arena, layout.offsets)}, model::upload(arena, layout.positions)}};
+  model::Batch upload(const Context& ctx, Arena& arena) const {
+    return model::HostBatch{ids, targets, layout.positions, layout.offsets}.upload(ctx, arena);
   }
+  double mean(double sum) const { return sum / static_cast<double>(predicted); }
   std::vector<std::int32_t> ids, targets;
   model::RowLayout layout;
   std::int64_t predicted = 0;
 };
-
-struct Losses {
-  double loss = 0, z = 0;
-};
-
-// Means over the predicted tokens.
-Losses mean_losses(const model::TokenLosses& losses, std::int64_t predicted) {
-  Losses sum;
-  for (std::int64_t i = 0; i < losses.loss.count(); ++i) {
-    const double lse = losses.log_sum_exp.as<float>()[i];
-    sum.loss += losses.loss.as<float>()[i];
-    sum.z += lse * lse;
-  }
-  const auto n = static_cast<double>(predicted);
-  return {sum.loss / n, sum.z / n};
-}
 
 void put_scalar(TensorBag& out, const std::string& name, double value) {
   *out.make(name, DType::f32, {}).as<float>() = static_cast<float>(value);
@@ -79,20 +62,23 @@ void put_scalar(TensorBag& out, const std::string& name, double value) {
 
 void dump_logits(TensorBag& out, const Backend& backend, const Model& m, const DumpBatch& batch,
                  const TokenMatrix& ids) {
+  const Shape shape{ids.rows * ids.columns, m.config.vocabulary_size};
   const Tensor logits = out.make("logits", DType::f32, {ids.rows, ids.columns, m.config.vocabulary_size});
-  const Tensor flat = reshaped(logits, {ids.rows * ids.columns, m.config.vocabulary_size});
-  Losses losses;
+  const DType activations = backend.activation_dtype(m.parameters.tree().embedding.dtype);
+  model::LossSums losses;
   model::run_once(backend, [&](Context& ctx, Arena& step) {
-    const auto policy = model::make_policy(ctx, step, m.config, ids.columns, DType::f32);
-    const auto inputs = batch.upload(step);
-    const Shape tokens{flat.shape[0]};
-    const model::TokenLosses l{step.make(DType::f32, tokens), step.make(DType::f32, tokens)};
-    model::compute_logits(ctx, step, flat, m.parameters.tree(), policy, inputs);
+    const auto policy = model::make_policy(ctx, step, m.config, ids.columns, activations);
+    const auto inputs = batch.upload(ctx, step);
+    const model::TokenLosses l{step.make(DType::f32, {shape[0]}), step.make(DType::f32, {shape[0]})};
+    const Tensor there = step.make(DType::f32, shape);
+    model::compute_logits(ctx, step, there, m.parameters.tree(), policy, inputs);
     model::score(ctx, step, l, m.parameters.tree(), policy, inputs);
-    if (ctx.device != Device::dry) losses = mean_losses(l, batch.predicted);
+    if (ctx.device == Device::dry) return;
+    losses = model::sum_losses(*ctx.memory, l);
+    ctx.memory->read(logits.mutable_data(), there.data, there.bytes());
   });
-  put_scalar(out, "loss", losses.loss);
-  put_scalar(out, "z_loss", losses.z);
+  put_scalar(out, "loss", batch.mean(losses.loss));
+  put_scalar(out, "z_loss", batch.mean(losses.squared_log_sum_exp));
 }
 
 void dump_steps(TensorBag& out, const Backend& backend, const Model& m,
@@ -131,49 +117,81 @@ void dump_greedy(TensorBag& out, const Backend& backend, const Model& m, std::ve
   std::ranges::copy(tokens, greedy);
 }
 
+// Gradients and optimiser steps, on f32 master weights.
 class Updates {
  public:
-  Updates(const Backend& backend, const Model& m, const DumpBatch& batch)
+  Updates(const Backend& backend, const Model& m, const DumpBatch& batch, DType activations)
       : backend_(backend),
-        model_(m),
+        config_(m.config),
         batch_(batch),
-        gradients_(m.config, {}),
-        first_(m.config, {}),
-        second_(m.config, {}) {}
+        activations_(activations),
+        master_(master_weights(m, backend)),
+        gradients_(m.config, {}, backend.memory),
+        first_(m.config, {}, backend.memory),
+        second_(m.config, {}, backend.memory) {
+    if (activations == DType::bf16) {
+      copy_ = model::ComputeCopy(m.config, master_.tree(), backend.memory);
+      refresh();
+    }
+  }
 
   // Gradients of the mean loss, into fresh memory; returns the loss.
   double differentiate() {
-    Losses losses;
+    model::LossSums losses;
     model::run_once(backend_, [&](Context& ctx, Arena& step) {
       const auto positions = *std::ranges::max_element(batch_.layout.positions) + 1;
-      const auto policy = model::make_policy(ctx, step, model_.config, positions, DType::f32);
-      const auto inputs = batch_.upload(step);
+      const auto policy = model::make_policy(ctx, step, config_, positions, activations_);
+      const auto inputs = batch_.upload(ctx, step);
       const model::TokenLosses l{step.make(DType::f32, inputs.ids.shape),
                                  step.make(DType::f32, inputs.ids.shape)};
       ops::fill(ctx, gradients_.flat(), 0);
-      model::loss_and_gradients(ctx, step, l, gradients_.tree(), model_.parameters.tree(), policy, inputs,
-                                {.scale = 1.0 / static_cast<double>(batch_.predicted)});
-      if (ctx.device != Device::dry) losses = mean_losses(l, batch_.predicted);
+      model::loss_and_gradients(ctx, step, l, gradients_.tree(), compute_tree(), policy, inputs,
+                                {.scale = batch_.mean(1)});
+      if (ctx.device != Device::dry) losses = model::sum_losses(*ctx.memory, l);
     });
-    return losses.loss;
+    return batch_.mean(losses.loss);
   }
   void update(std::int64_t step) {
     model::run_once(backend_, [&](Context& ctx, Arena&) {
-      ops::adamw(ctx, {model_.parameters.flat(), first_.flat(), second_.flat()}, gradients_.flat(), {},
+      ops::adamw(ctx, {master_.flat(), first_.flat(), second_.flat()}, gradients_.flat(), {},
                  {.learning_rate = 1e-3, .step = step});
     });
+    if (activations_ == DType::bf16) refresh();
   }
   void put_gradients(TensorBag& out) const {
-    for (const auto& [name, t] : model::memory_tensors(gradients_.tree(), model_.config)) {
+    const model::HostParameters host(gradients_, config_);
+    for (const auto& [name, t] : model::memory_tensors(host.tree(), config_)) {
       std::memcpy(out.make("grad." + name, DType::f32, t.shape).mutable_data(), t.data, t.bytes());
     }
   }
 
  private:
+  static model::ParameterSet master_weights(const Model& m, const Backend& backend) {
+    model::ParameterSet master(m.config, {}, backend.memory);
+    const auto from = model::list(m.parameters.tree(), m.config), to = model::list(master.tree(), m.config);
+    model::run_once(backend, [&](Context& ctx, Arena&) {
+      for (std::size_t i = 0; i < from.size(); ++i) ops::copy(ctx, to[i].tensor, from[i].tensor);
+    });
+    return master;
+  }
+  const model::Parameters& compute_tree() const {
+    return activations_ == DType::bf16 ? copy_.tree() : master_.tree();
+  }
+  void refresh() {
+    const auto from = model::list(master_.tree(), config_), to = model::list(copy_.tree(), config_);
+    model::run_once(backend_, [&](Context& ctx, Arena&) {
+      for (std::size_t i = 0; i < from.size(); ++i) {
+        if (to[i].tensor.data != from[i].tensor.data) ops::copy(ctx, to[i].tensor, from[i].tensor);
+      }
+    });
+  }
+
   const Backend& backend_;
-  const Model& model_;
+  const model::ModelConfig& config_;
   const DumpBatch& batch_;
-  model::ParameterSet gradients_, first_, second_;
+  DType activations_;
+  model::ParameterSet master_, gradients_, first_, second_;
+  model::ComputeCopy copy_;
 };
 
 }  // namespace
@@ -206,7 +224,7 @@ void dump(TensorBag& out, const Backend& backend, const Model& m, const io::Tens
     dump_greedy(out, backend, m, read_ids(inputs, "prompt", m.config.vocabulary_size).row(0));
   }
   if (gradients == DumpGradients::no) return;
-  Updates updates(backend, m, batch);
+  Updates updates(backend, m, batch, backend.activation_dtype(m.parameters.tree().embedding.dtype));
   const Tensor losses = out.make("adamw.losses", DType::f32, {kDumpUpdates});
   for (std::int64_t i = 0; i < kDumpUpdates; ++i) {
     losses.as<float>()[i] = static_cast<float>(updates.differentiate());

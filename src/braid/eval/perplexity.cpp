@@ -21,9 +21,10 @@ class Scorer {
   void add_losses(double& sum, const Ids& ids, const Ids& targets, const Ids& positions, const Ids& offsets) {
     plan(ids.size(), offsets.size());
     memory_.run(backend_, [&](Context& ctx, Arena& step) {
-      const Tensor losses = score(ctx, step, ids, targets, positions, offsets);
-      for (std::int64_t i = 0; i < losses.count(); ++i) {
-        if (targets[static_cast<std::size_t>(i)] >= 0) sum += losses.as<float>()[i];
+      const Tensor there = score(ctx, step, ids, targets, positions, offsets);
+      const auto losses = to_host<float>(*ctx.memory, there);
+      for (std::size_t i = 0; i < losses.size(); ++i) {
+        if (targets[i] >= 0) sum += losses[i];
       }
     });
   }
@@ -42,10 +43,9 @@ class Scorer {
                const Ids& offsets) const {
     // Rotary tables reach to the longest segment, which is at most all tokens.
     const auto n = static_cast<std::int64_t>(ids.size());
-    const auto policy = model::make_policy(ctx, step, model_.config, n, DType::f32);
-    const model::Batch batch{model::upload(step, ids),
-                             model::upload(step, targets),
-                             {{model::upload(step, offsets)}, model::upload(step, positions)}};
+    const DType activations = backend_.activation_dtype(model_.parameters.tree().embedding.dtype);
+    const auto policy = model::make_policy(ctx, step, model_.config, n, activations);
+    const auto batch = model::HostBatch{ids, targets, positions, offsets}.upload(ctx, step);
     const model::TokenLosses losses{step.make(DType::f32, {n}), step.make(DType::f32, {n})};
     model::score(ctx, step, losses, model_.parameters.tree(), policy, batch);
     return losses.loss;

@@ -1,13 +1,22 @@
 #include "braid/model/host_batch.h"
 
-#include <cstring>
+#include <algorithm>
 
 namespace braid::model {
 
-Tensor upload(Arena& arena, std::span<const std::int32_t> values) {
+Tensor upload(const Context& ctx, Arena& arena, std::span<const std::int32_t> values) {
   const Tensor t = arena.make(DType::i32, {static_cast<std::int64_t>(values.size())});
-  if (t.data != nullptr && !values.empty()) std::memcpy(t.mutable_data(), values.data(), values.size_bytes());
+  if (t.data != nullptr) ctx.memory->write(t.mutable_data(), values.data(), values.size_bytes());
   return t;
+}
+
+Batch HostBatch::upload(const Context& ctx, Arena& arena) const {
+  std::int64_t longest = 0;
+  for (std::size_t s = 1; s < offsets.size(); ++s) {
+    longest = std::max<std::int64_t>(longest, offsets[s] - offsets[s - 1]);
+  }
+  const auto put = [&](std::span<const std::int32_t> values) { return model::upload(ctx, arena, values); };
+  return {put(ids), put(targets), {{put(offsets), longest}, put(positions)}};
 }
 
 RowLayout RowLayout::of(std::int64_t batch, std::int64_t length) {

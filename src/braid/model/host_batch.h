@@ -9,7 +9,13 @@
 namespace braid::model {
 
 // Copies host integers into a new tensor of the arena (measuring arenas copy nothing).
-Tensor upload(Arena& arena, std::span<const std::int32_t> values);
+Tensor upload(const Context& ctx, Arena& arena, std::span<const std::int32_t> values);
+
+// A batch in host memory, and its copy into tensors.
+struct HostBatch {
+  std::span<const std::int32_t> ids, targets, positions, offsets;
+  Batch upload(const Context& ctx, Arena& arena) const;
+};
 
 // Where a batch of whole sequences lies: positions and boundaries of B rows of T tokens.
 struct RowLayout {

@@ -18,8 +18,6 @@ struct Stack {
   Tensor normed, inverse_rms;        // final norm
 };
 
-DType activation_dtype(const Parameters& p) { return p.final_norm.dtype; }
-
 void final_norm(Context& ctx, Arena& step, Stack& stack, const Parameters& p, const Policy& policy) {
   stack.normed = step.make(stack.output.dtype, stack.output.shape);
   stack.inverse_rms = step.make(accumulator_of(stack.output.dtype), {stack.output.shape[0]});
@@ -27,8 +25,8 @@ void final_norm(Context& ctx, Arena& step, Stack& stack, const Parameters& p, co
                         {.epsilon = policy.norm_epsilon});
 }
 
-Tensor embed(Context& ctx, Arena& arena, const Parameters& p, const Batch& batch) {
-  const Tensor x = arena.make(activation_dtype(p), {batch.ids.shape[0], p.final_norm.shape[0]});
+Tensor embed(Context& ctx, Arena& arena, const Parameters& p, const Policy& policy, const Batch& batch) {
+  const Tensor x = arena.make(policy.activations, {batch.ids.shape[0], p.final_norm.shape[0]});
   ops::embedding_forward(ctx, x, batch.ids, p.embedding);
   return x;
 }
@@ -36,7 +34,7 @@ Tensor embed(Context& ctx, Arena& arena, const Parameters& p, const Batch& batch
 Stack forward_for_training(Context& ctx, Arena& step, const Parameters& p, const Policy& policy,
                            const Batch& batch, Recompute recompute) {
   Stack stack;
-  Tensor x = embed(ctx, step, p, batch);
+  Tensor x = embed(ctx, step, p, policy, batch);
   for (std::size_t i = 0; i < p.blocks.size(); ++i) {
     const Tensor y = step.make(x.dtype, x.shape);
     stack.inputs.push_back(x);
@@ -57,7 +55,7 @@ Stack forward_for_training(Context& ctx, Arena& step, const Parameters& p, const
 Stack forward_for_scoring(Context& ctx, Arena& step, const Parameters& p, const Policy& policy,
                           const Batch& batch) {
   Stack stack;
-  Tensor x = embed(ctx, step, p, batch);
+  Tensor x = embed(ctx, step, p, policy, batch);
   Tensor y = step.make(x.dtype, x.shape);
   for (std::size_t i = 0; i < p.blocks.size(); ++i) {
     Arena::Scope scope(step);
@@ -96,6 +94,16 @@ void head_loss(Context& ctx, TokenLosses out, HeadGradients grads, ConstTensor x
 }
 
 }  // namespace
+
+LossSums sum_losses(Memory& memory, const TokenLosses& losses) {
+  const auto loss = to_host<float>(memory, losses.loss), lse = to_host<float>(memory, losses.log_sum_exp);
+  LossSums sum;
+  for (std::size_t i = 0; i < loss.size(); ++i) {
+    sum.loss += loss[i];
+    sum.squared_log_sum_exp += static_cast<double>(lse[i]) * lse[i];
+  }
+  return sum;
+}
 
 std::int64_t head_rows(std::int64_t vocabulary_size) {
   constexpr std::int64_t kLogits = std::int64_t{1} << 24;  // 64 MB of f32

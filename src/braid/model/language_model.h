@@ -29,12 +29,18 @@ struct TokenLosses {
   Tensor loss, log_sum_exp;  // (N), accumulator dtype; 0 where not predicted
 };
 
+// Sums over the tokens in their order.
+struct LossSums {
+  double loss = 0, squared_log_sum_exp = 0;
+};
+LossSums sum_losses(Memory& memory, const TokenLosses& losses);
+
 // Adds the gradients of scale · Σ (loss + z_loss · logsumexp²) into `grads`.
 void loss_and_gradients(Context&, Arena& step, TokenLosses out, const Parameters& grads, const Parameters&,
                         const Policy&, const Batch&, LossOptions);
 // The same losses, no gradients.
 void score(Context&, Arena& step, TokenLosses out, const Parameters&, const Policy&, const Batch&);
-// logits (N, V).
+// logits (N, V), of the activations' dtype or its accumulator dtype.
 void compute_logits(Context&, Arena& step, Tensor logits, const Parameters&, const Policy&, const Batch&);
 
 // Rows of logits that exist at one time in the loss: about 64 MB of them, so that full logits are never

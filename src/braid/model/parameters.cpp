@@ -116,12 +116,43 @@ Parameters make_parameters(const ModelConfig& config, Arena& arena, ParameterTyp
   return p;
 }
 
-ParameterSet::ParameterSet(const ModelConfig& config, ParameterTypes types) : types_(types) {
+ParameterSet::ParameterSet(const ModelConfig& config, ParameterTypes types, std::shared_ptr<Memory> memory)
+    : types_(types) {
   Arena measure = Arena::measuring();
   make_parameters(config, measure, types);
-  buffer_ = Buffer(measure.peak());
+  buffer_ = Buffer(measure.peak(), std::move(memory));
   Arena arena(buffer_);
   tree_ = make_parameters(config, arena, types);
+}
+
+ParameterSet ParameterSet::copy_in(const std::shared_ptr<Memory>& there, const ModelConfig& config) const {
+  ParameterSet copy(config, types_, there);
+  if (there->device() == Device::cpu) {
+    memory().read(copy.buffer_.data(), buffer_.data(), buffer_.bytes());
+  } else {
+    there->write(copy.buffer_.data(), buffer_.data(), buffer_.bytes());
+  }
+  return copy;
+}
+
+HostParameters::HostParameters(const ParameterSet& set, const ModelConfig& config) : tree_(set.tree()) {
+  if (set.memory().device() == Device::cpu) return;
+  copy_ = set.copy_in(host_memory(), config);
+  tree_ = copy_.tree();
+}
+
+ComputeCopy::ComputeCopy(const ModelConfig& config, const Parameters& master, std::shared_ptr<Memory> memory) {
+  const auto make = [&](Arena& arena) {
+    tree_ = master;
+    visit(tree_, config, [&](const ParameterSpec& spec, Tensor& t) {
+      if (spec.role != ParameterRole::precise) t = arena.make(DType::bf16, spec.shape);
+    });
+  };
+  Arena measure = Arena::measuring();
+  make(measure);
+  buffer_ = Buffer(measure.peak(), std::move(memory));
+  Arena arena(buffer_);
+  make(arena);
 }
 
 Tensor ParameterSet::flat() const {
@@ -130,13 +161,23 @@ Tensor ParameterSet::flat() const {
   Tensor t;
   t.data = buffer_.data();
   t.dtype = types_.precise;
+  t.device = buffer_.device();
   t.shape = {static_cast<std::int64_t>(buffer_.bytes() / size_of(types_.precise))};
   return t;
 }
 
-void initialize(const Parameters& p, const ModelConfig& config, std::uint64_t seed) {
-  for (const auto& parameter : list(p, config)) {
-    visit_float(parameter.tensor.dtype, [&]<class T>() { fill<T>(parameter.spec, parameter.tensor, seed); });
+void initialize(const Parameters& p, const ModelConfig& config, std::uint64_t seed, Memory& memory) {
+  for (const auto& [spec, tensor] : list(p, config)) {
+    const auto* s = &spec;
+    Tensor host = tensor;
+    Buffer staging;
+    if (tensor.device != Device::cpu) {
+      staging = Buffer(tensor.bytes());
+      host.device = Device::cpu;
+      host.data = staging.data();
+    }
+    visit_float(tensor.dtype, [&]<class T>() { fill<T>(*s, host, seed); });
+    if (tensor.device != Device::cpu) memory.write(Tensor{tensor}.mutable_data(), host.data, host.bytes());
   }
 }
 

@@ -38,8 +38,12 @@ Parameters make_parameters(const ModelConfig& config, Arena& arena, ParameterTyp
 class ParameterSet {
  public:
   ParameterSet() = default;
-  ParameterSet(const ModelConfig& config, ParameterTypes types);
+  ParameterSet(const ModelConfig& config, ParameterTypes types,
+               std::shared_ptr<Memory> memory = host_memory());
   const Parameters& tree() const { return tree_; }
+  Memory& memory() const { return *buffer_.memory(); }
+  // A copy in another kind of memory; host memory is one of the two.
+  ParameterSet copy_in(const std::shared_ptr<Memory>& memory, const ModelConfig& config) const;
   // The whole buffer as one tensor, gaps (zeros) included. Only when all parameters have one dtype.
   Tensor flat() const;
   std::size_t bytes() const { return buffer_.bytes(); }
@@ -50,7 +54,34 @@ class ParameterSet {
   ParameterTypes types_;
 };
 
-// Fills the tree with initial values: value i of a parameter depends on the seed and its name alone.
-void initialize(const Parameters& p, const ModelConfig& config, std::uint64_t seed);
+// Parameters that can be read on the host: the set's own where it lies there, else a copy.
+class HostParameters {
+ public:
+  HostParameters(const ParameterSet& set, const ModelConfig& config);
+  const Parameters& tree() const { return tree_; }
+
+ private:
+  ParameterSet copy_;
+  Parameters tree_;
+};
+
+// The tree that the layers compute with in bf16: matrices and embedding in a buffer of their own, everything precise
+// is `master`'s own memory.
+class ComputeCopy {
+ public:
+  ComputeCopy() = default;
+  ComputeCopy(const ModelConfig& config, const Parameters& master, std::shared_ptr<Memory> memory);
+  const Parameters& tree() const { return tree_; }
+  std::size_t bytes() const { return buffer_.bytes(); }
+
+ private:
+  Buffer buffer_;
+  Parameters tree_;
+};
+
+// Fills the tree, which lies in `memory`, with initial values: value i of a parameter depends on the seed and its
+// name alone.
+void initialize(const Parameters& p, const ModelConfig& config, std::uint64_t seed,
+                Memory& memory = *host_memory());
 
 }  // namespace braid::model

@@ -55,7 +55,7 @@ RotaryFrequencies rotary_frequencies(const RopeConfig& rope, std::int64_t head_d
 }
 
 Policy make_policy(Context& ctx, Arena& arena, const ModelConfig& c, std::int64_t positions, DType dtype) {
-  Policy policy{.blocks = {}, .norm_epsilon = c.norm_epsilon};
+  Policy policy{.blocks = {}, .activations = dtype, .norm_epsilon = c.norm_epsilon};
   // As the published models were built (torch's padding_idx); a tied head trains the row all the same.
   if (c.pad_id && *c.pad_id < c.vocabulary_size && !c.tied_embeddings) policy.frozen_embedding = c.pad_id;
   std::optional<ops::RotaryTable> full, sliding;

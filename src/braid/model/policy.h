@@ -10,6 +10,7 @@ namespace braid::model {
 
 struct Policy {
   std::vector<Block::Policy> blocks;
+  DType activations = DType::f32;
   double norm_epsilon = 1e-6;
   std::optional<std::int64_t> frozen_embedding{};  // padding token: its embedding is never trained
 };

@@ -1,7 +1,6 @@
 #include "braid/model/session.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "braid/nn/linear.h"
 #include "braid/ops/embedding.h"
@@ -12,11 +11,22 @@ namespace braid::model {
 // One extend() as flat arrays.
 struct Session::Call {
   std::vector<std::int32_t> ids, positions, offsets{0}, logit_tokens;
+  std::int64_t longest = 0;
+};
+
+// The same in the backend's memory.
+struct Session::Inputs {
+  nn::Attention::Tokens tokens;
+  ConstTensor ids, lengths, picks;
 };
 
 Session::Session(const Backend& backend, const ModelConfig& config, const Parameters& parameters,
                  SessionOptions options)
-    : backend_(backend), config_(config), parameters_(parameters), options_(options) {
+    : backend_(backend),
+      config_(config),
+      parameters_(parameters),
+      options_(options),
+      activations_(backend.activation_dtype(parameters.embedding.dtype)) {
   if (options_.capacity == 0) options_.capacity = config.max_positions;
   if (options_.max_tokens == 0) options_.max_tokens = 512;
   require(options_.sequences >= 1 && options_.capacity >= 1 && options_.max_tokens >= 1,
@@ -27,11 +37,11 @@ Session::Session(const Backend& backend, const ModelConfig& config, const Parame
 
   Arena measure = Arena::measuring(), scratch = Arena::measuring();
   Context dry = backend.measuring_context(scratch);
-  policy_ = make_policy(dry, measure, config, options_.capacity, parameters.final_norm.dtype);
-  policy_buffer_ = Buffer(measure.peak());
+  policy_ = make_policy(dry, measure, config, options_.capacity, activations_);
+  policy_buffer_ = Buffer(measure.peak(), backend.memory);
   Arena states = Arena::measuring();
   make_states(states);
-  state_buffer_ = Buffer(states.peak());
+  state_buffer_ = Buffer(states.peak(), backend.memory);
 
   // The largest call: every sequence gets tokens, one of them as many as fit, logits for all.
   Call call;
@@ -39,21 +49,22 @@ Session::Session(const Backend& backend, const ModelConfig& config, const Parame
   call.positions = call.ids;
   call.offsets.assign(static_cast<std::size_t>(options_.sequences) + 1, 0);
   call.logit_tokens.assign(static_cast<std::size_t>(options_.max_tokens), 0);
+  call.longest = options_.max_tokens;
   Arena work = Arena::measuring();
-  run(dry, work, call);
-  work_buffer_ = Buffer(work.peak());
-  scratch_buffer_ = Buffer(scratch.peak());
+  run(dry, work, upload_inputs(dry, work, call));
+  work_buffer_ = Buffer(work.peak(), backend.memory);
+  scratch_buffer_ = Buffer(scratch.peak(), backend.memory);
 
   Arena policy_arena(policy_buffer_), state_arena(state_buffer_), scratch_arena(scratch_buffer_);
   Context ctx = backend.context(scratch_arena);
-  policy_ = make_policy(ctx, policy_arena, config, options_.capacity, parameters.final_norm.dtype);
+  policy_ = make_policy(ctx, policy_arena, config, options_.capacity, activations_);
   make_states(state_arena);
 }
 
 void Session::make_states(Arena& arena) {
   states_.clear();
   const auto s = options_.sequences;
-  const auto dtype = parameters_.final_norm.dtype;
+  const auto dtype = activations_;
   for (const auto type : config_.layers) {
     if (type == LayerType::linear_attention) {
       const auto& l = config_.linear;
@@ -92,6 +103,7 @@ Session::Call Session::prepare(const std::vector<std::vector<std::int32_t>>& tok
       }
     }
     call.offsets.push_back(static_cast<std::int32_t>(call.ids.size()));
+    call.longest = std::max(call.longest, static_cast<std::int64_t>(tokens[s].size()));
   }
   require(!call.ids.empty(), "session: no tokens given");
   require(static_cast<std::int64_t>(call.ids.size()) <= options_.max_tokens,
@@ -100,27 +112,31 @@ Session::Call Session::prepare(const std::vector<std::vector<std::int32_t>>& tok
   return call;
 }
 
-ConstTensor Session::run(Context& ctx, Arena& work, const Call& call) {
-  const auto n = static_cast<std::int64_t>(call.ids.size()),
-             rows = static_cast<std::int64_t>(call.logit_tokens.size());
-  const auto dtype = parameters_.final_norm.dtype;
-  const nn::Attention::Tokens tokens{{upload(work, call.offsets)}, upload(work, call.positions)};
-  const Tensor ids = upload(work, call.ids), lengths = upload(work, lengths_),
-               picks = upload(work, call.logit_tokens);
+Session::Inputs Session::upload_inputs(const Context& ctx, Arena& work, const Call& call) const {
+  const auto put = [&](std::span<const std::int32_t> values) { return upload(ctx, work, values); };
+  return {.tokens = {{put(call.offsets), call.longest}, put(call.positions)},
+          .ids = put(call.ids),
+          .lengths = put(lengths_),
+          .picks = put(call.logit_tokens)};
+}
+
+ConstTensor Session::run(Context& ctx, Arena& work, const Inputs& in) {
+  const auto n = in.ids.shape[0], rows = in.picks.shape[0];
+  const auto dtype = activations_;
   const Shape shape{n, config_.hidden_size};
   Tensor x = work.make(dtype, shape), y = work.make(dtype, shape);
-  ops::embedding_forward(ctx, x, ids, parameters_.embedding);
+  ops::embedding_forward(ctx, x, in.ids, parameters_.embedding);
   for (std::size_t i = 0; i < states_.size(); ++i) {
-    if (auto* attention = std::get_if<nn::Attention::State>(&states_[i])) attention->lengths = lengths;
-    Block::step(ctx, y, x, parameters_.blocks[i], policy_.blocks[i], tokens, states_[i]);
+    if (auto* attention = std::get_if<nn::Attention::State>(&states_[i])) attention->lengths = in.lengths;
+    Block::step(ctx, y, x, parameters_.blocks[i], policy_.blocks[i], in.tokens, states_[i]);
     std::swap(x, y);
   }
   // Gather the rows that want logits: an embedding lookup in the hidden states.
   const Tensor picked = work.make(dtype, {rows, config_.hidden_size});
   const Tensor normed = work.make(dtype, picked.shape),
                inverse_rms = work.make(accumulator_of(dtype), {rows});
-  const Tensor logits = work.make(dtype, {rows, config_.vocabulary_size});
-  ops::embedding_forward(ctx, picked, picks, x);
+  const Tensor logits = work.make(accumulator_of(dtype), {rows, config_.vocabulary_size});
+  ops::embedding_forward(ctx, picked, in.picks, x);
   ops::rms_norm_forward(ctx, normed, inverse_rms, picked, parameters_.final_norm,
                         {.epsilon = policy_.norm_epsilon});
   nn::linear(ctx, logits, normed, parameters_.output_head());
@@ -131,9 +147,33 @@ ConstTensor Session::extend(const std::vector<std::vector<std::int32_t>>& tokens
   const Call call = prepare(tokens, rows);
   Arena work(work_buffer_), scratch(scratch_buffer_);
   Context ctx = backend_.context(scratch);
-  const ConstTensor logits = run(ctx, work, call);
+  const Inputs inputs = upload_inputs(ctx, work, call);
+  const bool one_each = call.longest == 1 && static_cast<std::int64_t>(call.ids.size()) == options_.sequences;
+  const ConstTensor logits = one_each ? decode(ctx, work, inputs) : run(ctx, work, inputs);
   for (std::size_t s = 0; s < tokens.size(); ++s) lengths_[s] += static_cast<std::int32_t>(tokens[s].size());
-  return logits;
+  return on_host(logits);
+}
+
+// The inputs of one token each always lie at the same addresses, so that the work on them can be recorded. Its first
+// time is not: libraries make their plans then.
+ConstTensor Session::decode(Context& ctx, Arena& work, const Inputs& inputs) {
+  if (!backend_.record || !decoded_) {
+    decoded_ = true;
+    return run(ctx, work, inputs);
+  }
+  if (decode_ == nullptr) decode_ = backend_.record([&] { decode_logits_ = run(ctx, work, inputs); });
+  decode_->replay();
+  return decode_logits_;
+}
+
+ConstTensor Session::on_host(const ConstTensor& logits) {
+  if (logits.device == Device::cpu) return logits;
+  if (logits_buffer_.bytes() < logits.bytes()) logits_buffer_ = Buffer(logits.bytes());
+  ConstTensor host = logits;
+  host.device = Device::cpu;
+  host.data = logits_buffer_.data();
+  backend_.memory->read(logits_buffer_.data(), logits.data, logits.bytes());
+  return host;
 }
 
 void Session::check_sequence(std::int64_t sequence) const {
@@ -168,7 +208,7 @@ void Session::reset(std::int64_t sequence) {
   lengths_[static_cast<std::size_t>(sequence)] = 0;
   // Of length 0: recurrent states only; keys and values beyond the length are never read.
   for (const Tensor& t : parts(sequence, 0)) {
-    if (t.bytes() != 0) std::memset(t.mutable_data(), 0, t.bytes());
+    backend_.memory->zero(t.mutable_data(), t.bytes());
   }
 }
 
@@ -177,8 +217,8 @@ Snapshot Session::snapshot(std::int64_t sequence) const {
   Snapshot s;
   s.length_ = lengths_[static_cast<std::size_t>(sequence)];
   for (const Tensor& t : parts(sequence, s.length_)) {
-    const auto* bytes = static_cast<const std::byte*>(t.data);
-    s.parts_.emplace_back(bytes, bytes + t.bytes());
+    auto& bytes = s.parts_.emplace_back(t.bytes());
+    backend_.memory->read(bytes.data(), t.data, t.bytes());
   }
   return s;
 }
@@ -193,9 +233,7 @@ void Session::restore(std::int64_t sequence, const Snapshot& snapshot) {
     same = targets[i].bytes() == snapshot.parts_[i].size();
   require(same, "session: the snapshot comes from another model or other session options");
   for (std::size_t i = 0; i < targets.size(); ++i) {
-    if (!snapshot.parts_[i].empty()) {
-      std::memcpy(targets[i].mutable_data(), snapshot.parts_[i].data(), snapshot.parts_[i].size());
-    }
+    backend_.memory->write(targets[i].mutable_data(), snapshot.parts_[i].data(), snapshot.parts_[i].size());
   }
   lengths_[static_cast<std::size_t>(sequence)] = snapshot.length_;
 }

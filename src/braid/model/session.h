@@ -37,8 +37,8 @@ class Session {
   Session(const Backend& backend, const ModelConfig& config, const Parameters& parameters,
           SessionOptions options);
 
-  // Appends tokens[s] to sequence s (possibly none) and returns logits (rows, V), valid until the next call:
-  // the last token of each sequence that got tokens, in order; or every token.
+  // Appends tokens[s] to sequence s (possibly none) and returns logits (rows, V), f32 (f64) in host memory, valid
+  // until the next call: the last token of each sequence that got tokens, in order; or every token.
   ConstTensor extend(const std::vector<std::vector<std::int32_t>>& tokens, LogitRows rows = LogitRows::last);
   // Empties sequence s: its caches and states are as if it had never been used.
   void reset(std::int64_t sequence);
@@ -53,8 +53,12 @@ class Session {
 
  private:
   struct Call;
+  struct Inputs;
   void make_states(Arena& arena);
-  ConstTensor run(Context& ctx, Arena& work, const Call& call);
+  Inputs upload_inputs(const Context& ctx, Arena& work, const Call& call) const;
+  ConstTensor run(Context& ctx, Arena& work, const Inputs& inputs);
+  ConstTensor decode(Context& ctx, Arena& work, const Inputs& inputs);
+  ConstTensor on_host(const ConstTensor& logits);
   // The memory that holds the first `length` tokens of a sequence.
   std::vector<Tensor> parts(std::int64_t sequence, std::int64_t length) const;
   void check_sequence(std::int64_t sequence) const;
@@ -64,10 +68,15 @@ class Session {
   const ModelConfig& config_;
   const Parameters& parameters_;
   SessionOptions options_;
-  Buffer policy_buffer_, state_buffer_, work_buffer_, scratch_buffer_;
+  DType activations_;
+  Buffer policy_buffer_, state_buffer_, work_buffer_, scratch_buffer_, logits_buffer_;
   Policy policy_;
   std::vector<Block::State> states_;
   std::vector<std::int32_t> lengths_;
+  // One token for every sequence, recorded on its second time; where the backend can.
+  bool decoded_ = false;
+  std::unique_ptr<Recording> decode_;
+  ConstTensor decode_logits_;
 };
 
 // Bytes of state that one sequence of `length` tokens needs in a layer of this type, by part.

@@ -183,15 +183,17 @@ void load_parameter(Lookup& lookup, const ParameterSpec& spec, const Tensor& t) 
 }
 
 // A tied model may carry its head as well, if it is the embedding.
-void check_tied_head(Lookup& lookup, const Parameters& p) {
+void check_tied_head(Lookup& lookup, const Parameters& p, Memory& memory) {
   const auto* head = lookup.find("lm_head.weight");
   if (head == nullptr) return;
   lookup.check_shape("lm_head.weight", *head, p.embedding.shape);
-  Buffer copy(p.embedding.bytes());
+  Buffer copy(p.embedding.bytes()), embedding(p.embedding.bytes());
   Tensor t = p.embedding;
+  t.device = Device::cpu;
   t.data = copy.data();
   convert(t, *head);
-  require(std::memcmp(t.data, p.embedding.data, t.bytes()) == 0,
+  memory.read(embedding.data(), p.embedding.data, p.embedding.bytes());
+  require(std::memcmp(t.data, embedding.data(), t.bytes()) == 0,
           "{}: tie_word_embeddings is true but lm_head.weight differs from the embedding", lookup.where());
 }
 
@@ -207,10 +209,21 @@ Shape convolution_shape(const ConstTensor& t) { return {t.shape[0], 1, t.shape[1
 
 }  // namespace
 
-void load_weights(const Parameters& p, const ModelConfig& config, const io::TensorFiles& files) {
+void load_weights(const Parameters& p, const ModelConfig& config, const io::TensorFiles& files, Memory& memory) {
   Lookup lookup(files, config);
-  for (const auto& [spec, tensor] : list(p, config)) load_parameter(lookup, spec, tensor);
-  if (config.tied_embeddings) check_tied_head(lookup, p);
+  for (const auto& [spec, tensor] : list(p, config)) {
+    if (tensor.device == Device::cpu) {
+      load_parameter(lookup, spec, tensor);
+      continue;
+    }
+    const Buffer staging(tensor.bytes());
+    Tensor host = tensor;
+    host.device = Device::cpu;
+    host.data = staging.data();
+    load_parameter(lookup, spec, host);
+    memory.write(tensor.mutable_data(), host.data, host.bytes());
+  }
+  if (config.tied_embeddings) check_tied_head(lookup, p, memory);
   lookup.check_all_used();
 }
 
@@ -281,11 +294,11 @@ void save_model(const io::fs::path& folder, const Parameters& p, const ModelConf
   io::write_tensor_folder(folder, tensors, options.max_shard_bytes);
 }
 
-Model load_model(const io::fs::path& folder, ParameterTypes types) {
+Model load_model(const io::fs::path& folder, ParameterTypes types, std::shared_ptr<Memory> memory) {
   Model model{.config = read_config(folder), .parameters = {}};
   const io::TensorFiles files(folder);
-  model.parameters = ParameterSet(model.config, types);
-  load_weights(model.parameters.tree(), model.config, files);
+  model.parameters = ParameterSet(model.config, types, std::move(memory));
+  load_weights(model.parameters.tree(), model.config, files, model.parameters.memory());
   return model;
 }
 

@@ -6,9 +6,10 @@
 
 namespace braid::model {
 
-// Fills `p` (already made for `config`) from the files, converting between f32, bf16, f16 and f64. Every
+// Fills `p` (already made for `config`, in `memory`) from the files, converting between f32, bf16, f16 and f64. Every
 // parameter must be there with the right shape, and nothing else may be; errors name folder and tensor.
-void load_weights(const Parameters& p, const ModelConfig& config, const io::TensorFiles& files);
+void load_weights(const Parameters& p, const ModelConfig& config, const io::TensorFiles& files,
+                  Memory& memory = *host_memory());
 
 // Tensors under transformers' in-memory names (fused `conv1d`), views into `p`; shapes as PyTorch has them.
 std::vector<io::NamedTensor> memory_tensors(const Parameters& p, const ModelConfig& config);
@@ -19,7 +20,7 @@ struct SaveOptions {
   DType dtype = DType::f32;                            // f32, bf16 or f16; A_log and dt_bias stay f32
   std::size_t max_shard_bytes = std::size_t{5} << 30;  // 0: one file
 };
-// Writes config.json and the weights into `folder` (made if missing), each file atomically.
+// Writes config.json and the weights, which lie in host memory, into `folder` (made if missing), each file atomically.
 void save_model(const io::fs::path& folder, const Parameters& p, const ModelConfig& config,
                 SaveOptions options);
 
@@ -28,7 +29,8 @@ struct Model {
   ModelConfig config;
   ParameterSet parameters;
 };
-// Reads a model directory; large matrices are kept in `types.matrix`.
-Model load_model(const io::fs::path& folder, ParameterTypes types);
+// Reads a model directory into `memory`; large matrices are kept in `types.matrix`.
+Model load_model(const io::fs::path& folder, ParameterTypes types,
+                 std::shared_ptr<Memory> memory = host_memory());
 
 }  // namespace braid::model

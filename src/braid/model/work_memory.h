@@ -13,8 +13,8 @@ class WorkMemory {
     Arena step = Arena::measuring(), scratch = Arena::measuring();
     Context ctx = backend.measuring_context(scratch);
     work(ctx, step);
-    step_ = Buffer(step.peak());
-    scratch_ = Buffer(scratch.peak());
+    step_ = Buffer(step.peak(), backend.memory);
+    scratch_ = Buffer(scratch.peak(), backend.memory);
   }
   // Runs `work` in the planned memory. Peaks are kept for comparison with the plan.
   template <class Work>

@@ -30,7 +30,7 @@ GatedDeltaNet::Saved project(Context& ctx, Arena& saved, Tensor convolution, Con
                          .k = saved.make(x.dtype, {n, policy.key_heads, policy.key_dim}),
                          .v = saved.make(x.dtype, {n, heads, policy.value_dim}),
                          .gate = {},
-                         .ab = saved.make(x.dtype, {n, 2 * heads}),
+                         .ab = saved.make(precise, {n, 2 * heads}),
                          .log_decay = saved.make(precise, {n, heads}),
                          .beta = saved.make(precise, {n, heads}),
                          .checkpoints = {},
@@ -68,8 +68,7 @@ GatedDeltaNet::Saved GatedDeltaNet::forward(Context& ctx, Arena& saved, Tensor y
                                             const Params& p, const Policy& policy,
                                             const ops::Segments& segments) {
   Saved s = project(ctx, saved, Tensor{}, x, p, policy, segments);
-  s.checkpoints =
-      saved.make(accumulator_of(x.dtype), ops::gated_delta_checkpoint_shape(delta_inputs(s), segments));
+  s.checkpoints = saved.make(x.dtype, ops::gated_delta_checkpoint_shape(delta_inputs(s), segments));
   ops::gated_delta_forward(ctx, s.y, s.checkpoints, {}, delta_inputs(s), segments, {});
   finish(ctx, y, s, p, policy);
   return s;

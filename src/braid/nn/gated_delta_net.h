@@ -31,7 +31,7 @@ struct GatedDeltaNet {
     ConstTensor x;                  // (N, C)
     Tensor projected;               // (N, 2·Hk·Dk + Hv·Dv), before the convolution
     Tensor q, k, v;                 // (N, Hk, Dk) twice, (N, Hv, Dv)
-    Tensor gate, ab;                // (N, Hv·Dv), (N, 2·Hv)
+    Tensor gate, ab;                // (N, Hv·Dv), (N, 2·Hv) of the accumulator dtype
     Tensor log_decay, beta;         // (N, Hv)
     Tensor checkpoints;             // delta-rule states before each chunk
     Tensor y, inverse_rms, normed;  // (N, Hv, Dv), (N·Hv), (N·Hv, Dv)
@@ -58,7 +58,7 @@ struct GatedDeltaNet {
     fn(ParameterSpec{"ab_proj.weight",
                      {2 * heads, c.width},
                      init,
-                     ParameterRole::precise,
+                     ParameterRole::matrix,
                      {{"a_proj.weight", heads}, {"b_proj.weight", heads}}},
        p.ab);
     fn(ParameterSpec{"conv1d.weight",

@@ -22,7 +22,7 @@ enum class Initializer : std::uint8_t {
 enum class ParameterRole : std::uint8_t {
   embedding,  // (V, C): no weight decay
   matrix,     // may be kept in bf16 for inference
-  precise,    // small and sensitive: always f32
+  precise,    // small and sensitive: f32 in training and inference
 };
 
 // Rows [begin, begin + rows) of a fused parameter, under the name that files use.

@@ -1,11 +1,18 @@
 // A backend as the layers above see it: its ops, the do-nothing twin that measures, and its private state.
 #pragma once
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "braid/ops/op_table.h"
 
 namespace braid {
+
+// Device work that was recorded once: replay() does it again on whatever the same memory holds by then.
+struct Recording {
+  virtual ~Recording() = default;
+  virtual void replay() = 0;
+};
 
 struct Backend {
   std::string name;
@@ -15,10 +22,19 @@ struct Backend {
   OpTable dry;  // makes the scratch that `ops` would make, and nothing else
   std::shared_ptr<BackendState> state;
   Arithmetic arithmetic = Arithmetic::fast;
+  std::shared_ptr<Memory> memory = host_memory();
+  // Records what `work` gives to the device, without doing it. Empty: this backend cannot.
+  std::function<std::unique_ptr<Recording>(const std::function<void()>& work)> record{};
 
-  Context context(Arena& scratch) const { return {device, &ops, &scratch, state.get(), arithmetic}; }
+  Context context(Arena& scratch) const {
+    return {device, &ops, &scratch, state.get(), arithmetic, memory.get()};
+  }
   Context measuring_context(Arena& scratch) const {
-    return {Device::dry, &dry, &scratch, state.get(), arithmetic};
+    return {Device::dry, &dry, &scratch, state.get(), arithmetic, nullptr};
+  }
+  // Activations that go with matrices of this dtype: a CPU computes in f32 (f64) whatever the matrices are kept in.
+  DType activation_dtype(DType matrix) const {
+    return device == Device::cuda || matrix == DType::f64 ? matrix : DType::f32;
   }
 };
 

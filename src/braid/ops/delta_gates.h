@@ -5,13 +5,14 @@
 
 namespace braid::ops {
 
+// All of the accumulator dtype: a rounded logit would move every later decay.
 struct DeltaGateInputs {
   ConstTensor ab;       // (N, 2H): decay logits a, then write logits b
   ConstTensor a_log;    // (H)
   ConstTensor dt_bias;  // (H)
 };
 struct DeltaGateGradients {
-  Tensor ab;              // overwritten
+  Tensor ab;              // overwritten; also bf16 where activations are
   Tensor a_log, dt_bias;  // added to
 };
 struct DeltaGateOptions {

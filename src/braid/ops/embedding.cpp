@@ -17,7 +17,9 @@ void embedding_forward(Context& ctx, Tensor y, ConstTensor ids, ConstTensor tabl
 void embedding_backward(Context& ctx, Tensor dtable, ConstTensor dy, ConstTensor ids) {
   const Checker check("embedding_backward");
   check.rank("dtable", dtable, 2);
-  check.tensor("dy", dy, dtable.dtype, {ids.shape[0], dtable.shape[1]});
+  check.floating("dy", dy);
+  check.shape("dy", dy, {ids.shape[0], dtable.shape[1]});
+  check.dtype("dtable", dtable, accumulator_of(dy.dtype));
   check.tensor("ids", ids, DType::i32, {dy.shape[0]});
   implementation<&OpTable::embedding_backward>(ctx)(ctx, dtable, dy, ids);
 }

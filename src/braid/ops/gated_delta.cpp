@@ -42,7 +42,9 @@ void gated_delta_forward(Context& ctx, Tensor y, Tensor checkpoints, GatedDeltaS
   const Checker check("gated_delta_forward");
   check_inputs(check, in, segments);
   check.tensor("y", y, in.v.dtype, in.v.shape);
-  check_optional(check, "checkpoints", checkpoints, in.v, gated_delta_checkpoint_shape(in, segments));
+  if (checkpoints.defined()) {
+    check.tensor("checkpoints", checkpoints, in.v.dtype, gated_delta_checkpoint_shape(in, segments));
+  }
   check_optional(check, "initial state", states.initial, in.v, state_shape(in, segments));
   check_optional(check, "final state", states.final, in.v, state_shape(in, segments));
   implementation<&OpTable::gated_delta_forward>(ctx)(ctx, y, checkpoints, states, in, segments, options);
@@ -59,8 +61,7 @@ void gated_delta_backward(Context& ctx, GatedDeltaGradients grads, GatedDeltaSta
   check.tensor("dv", grads.v, in.v.dtype, in.v.shape);
   check.tensor("dlog_decay", grads.log_decay, in.log_decay.dtype, in.log_decay.shape);
   check.tensor("dbeta", grads.beta, in.beta.dtype, in.beta.shape);
-  check.tensor("checkpoints", saved.checkpoints, accumulator_of(in.v.dtype),
-               gated_delta_checkpoint_shape(in, segments));
+  check.tensor("checkpoints", saved.checkpoints, in.v.dtype, gated_delta_checkpoint_shape(in, segments));
   check_optional(check, "initial state", saved.initial, in.v, state_shape(in, segments));
   check_optional(check, "dinitial state", state_grads.initial, in.v, state_shape(in, segments));
   check_optional(check, "dfinal state", state_grads.final, in.v, state_shape(in, segments));

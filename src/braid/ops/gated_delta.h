@@ -35,7 +35,7 @@ inline constexpr double kDeltaNormEpsilon = 1e-6;
 constexpr std::int64_t delta_chunk_slot(std::int64_t segment, std::int64_t offset) {
   return offset / kDeltaChunk + segment;
 }
-// (slots, Hv, Dk, Dv): the state before each chunk, kept for backward.
+// (slots, Hv, Dk, Dv): the state before each chunk, in the dtype of v, kept for backward.
 Shape gated_delta_checkpoint_shape(const GatedDeltaInputs&, const Segments&);
 
 // y (N, Hv, Dv). `checkpoints` undefined: backward will not follow.

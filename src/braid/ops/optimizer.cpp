@@ -19,6 +19,7 @@ void adamw(Context& ctx, AdamWState state, ConstTensor gradients, ConstTensor no
   check.tensor("gradients", gradients, like.dtype, like.shape);
   check.tensor("first_moment", state.first_moment, like.dtype, like.shape);
   check.tensor("second_moment", state.second_moment, like.dtype, like.shape);
+  if (state.copy.defined()) check.tensor("copy", state.copy, DType::bf16, like.shape);
   if (norm_and_scale.defined())
     check.tensor("norm_and_scale", norm_and_scale, accumulator_of(like.dtype), {2});
   check.that(options.step >= 1, "step {} must count from 1", options.step);

@@ -9,7 +9,7 @@ namespace {
 void check_norm(const Checker& check, const ConstTensor& x, const ConstTensor& weight,
                 const ConstTensor& inverse_rms) {
   check.rank("x", x, 2);
-  check.tensor("weight", weight, x.dtype, {x.shape[1]});
+  check.tensor("weight", weight, accumulator_of(x.dtype), {x.shape[1]});
   check.tensor("inverse_rms", inverse_rms, accumulator_of(x.dtype), {x.shape[0]});
 }
 
@@ -29,7 +29,7 @@ void rms_norm_backward(Context& ctx, Tensor dx, Tensor dweight, ConstTensor dy, 
   check_norm(check, in.x, in.weight, in.inverse_rms);
   check.tensor("dx", dx, in.x.dtype, in.x.shape);
   check.tensor("dy", dy, in.x.dtype, in.x.shape);
-  check.tensor("dweight", dweight, in.x.dtype, in.weight.shape);
+  check.tensor("dweight", dweight, in.weight.dtype, in.weight.shape);
   implementation<&OpTable::rms_norm_backward>(ctx)(ctx, dx, dweight, dy, in, dx_mode);
 }
 
@@ -50,7 +50,7 @@ void gated_rms_norm_backward(Context& ctx, Tensor dx, Tensor dgate, Tensor dweig
   check.tensor("dgate", dgate, in.x.dtype, in.x.shape);
   check.tensor("dy", dy, in.x.dtype, in.x.shape);
   check.tensor("gate", gate, in.x.dtype, in.x.shape);
-  check.tensor("dweight", dweight, in.x.dtype, in.weight.shape);
+  check.tensor("dweight", dweight, in.weight.dtype, in.weight.shape);
   implementation<&OpTable::gated_rms_norm_backward>(ctx)(ctx, dx, dgate, dweight, dy, gate, in);
 }
 

@@ -9,7 +9,8 @@ struct RmsNormOptions {
   double epsilon = 1e-6;  // inside the square root
 };
 
-// y (N, C) = x · inverse_rms · weight (C); inverse_rms (N), accumulator dtype, is written for backward.
+// y (N, C) = x · inverse_rms · weight (C); inverse_rms (N) is written for backward. Weights, their gradients and
+// inverse_rms have the accumulator dtype.
 void rms_norm_forward(Context&, Tensor y, Tensor inverse_rms, ConstTensor x, ConstTensor weight,
                       RmsNormOptions);
 

@@ -11,7 +11,7 @@ void check_split(const Checker& check, const QkvInputs& qkv, const ConstTensor& 
   check.rank("x", x, 2);
   check.rank("weight", weight, 2);
   check.that(weight.shape[1] >= 1, "weight is {}, expected at least one tap", describe(weight));
-  check.tensor("weight", weight, x.dtype, {x.shape[1], weight.shape[1]});
+  check.tensor("weight", weight, accumulator_of(x.dtype), {x.shape[1], weight.shape[1]});
   for (const auto& [name, t] : {std::pair{"q", &qkv.q}, std::pair{"k", &qkv.k}, std::pair{"v", &qkv.v}}) {
     check.rank(name, *t, 2);
     check.tensor(name, *t, x.dtype, {x.shape[0], t->shape[1]});

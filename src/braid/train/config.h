@@ -10,6 +10,13 @@ namespace braid::train {
 
 namespace fs = std::filesystem;
 
+// What the layers compute in. Master weights, gradients and optimiser state are f32 in every case.
+enum class Precision : std::uint8_t {
+  automatic,  // bf16 where the backend's matrix units take it, else f32
+  f32,
+  bf16,
+};
+
 enum class Decay : std::uint8_t { cosine, linear, constant };
 
 struct ScheduleConfig {
@@ -49,6 +56,7 @@ struct RunConfig {
   std::int64_t batch_size = 8;        // sequences per step
   std::int64_t micro_batch_size = 0;  // sequences per forward and backward; 0: the whole batch
   model::Recompute recompute = model::Recompute::none;
+  Precision precision = Precision::automatic;
   std::int64_t validation_every = 0, validation_batches = 0;  // 0: only at the end; 0: the whole set
   std::int64_t checkpoint_every = 0, checkpoints_kept = 2;    // 0: only at the end
 

@@ -146,11 +146,13 @@ class Run {
       return state->step;
     }
     if (config_.initial_model.empty()) {
-      model::initialize(trainer_.parameters().tree(), config_.model, config_.seed);
+      model::initialize(trainer_.parameters().tree(), config_.model, config_.seed,
+                        trainer_.parameters().memory());
     } else {
       model::load_weights(trainer_.parameters().tree(), config_.model,
-                          io::TensorFiles(config_.initial_model));
+                          io::TensorFiles(config_.initial_model), trainer_.parameters().memory());
     }
+    trainer_.parameters_changed();
     return 0;
   }
 

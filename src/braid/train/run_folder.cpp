@@ -32,12 +32,12 @@ std::string first_difference(const std::string& a, const std::string& b) {
   return fmt::format("'{}' there, '{}' here", line(a, i), line(b, i));
 }
 
-std::vector<io::NamedTensor> moments(const Trainer& trainer, const model::ModelConfig& config) {
+// Both moments under their names in the checkpoint.
+std::vector<io::NamedTensor> moments(const model::Parameters& first, const model::Parameters& second,
+                                     const model::ModelConfig& config) {
   std::vector<io::NamedTensor> all;
-  for (const auto& [prefix, set] : {std::pair{"first_moment.", &trainer.first_moment()},
-                                    std::pair{"second_moment.", &trainer.second_moment()}}) {
-    for (const auto& [spec, tensor] : model::list(set->tree(), config))
-      all.push_back({prefix + spec.name, tensor});
+  for (const auto& [prefix, tree] : {std::pair{"first_moment.", &first}, std::pair{"second_moment.", &second}}) {
+    for (const auto& [spec, tensor] : model::list(*tree, config)) all.push_back({prefix + spec.name, tensor});
   }
   return all;
 }
@@ -151,16 +151,19 @@ std::optional<TrainingState> RunFolder::restore(Trainer& trainer, std::vector<st
       require(fs::file_size(metrics_->path) >= state.metrics_bytes, "{}: is shorter than at the checkpoint",
               metrics_->path.string());
       const io::TensorFiles optimizer(path / "optimizer.safetensors");
-      for (const auto& [name, t] : moments(trainer, config_.model)) {
+      const auto targets =
+          moments(trainer.first_moment().tree(), trainer.second_moment().tree(), config_.model);
+      for (const auto& [name, t] : targets) {
         const auto& saved = optimizer.at(name);
         require(saved.dtype == t.dtype && saved.shape == t.shape, "{}: tensor '{}' is {}, expected {}",
                 path.string(), name, describe(saved), describe(t));
       }
       model::load_weights(trainer.parameters().tree(), config_.model,
-                          io::TensorFiles(path / "model.safetensors"));
-      for (const auto& [name, t] : moments(trainer, config_.model)) {
-        std::memcpy(Tensor{t}.mutable_data(), optimizer.at(name).data, t.bytes());
+                          io::TensorFiles(path / "model.safetensors"), trainer.parameters().memory());
+      for (const auto& [name, t] : targets) {
+        trainer.parameters().memory().write(Tensor{t}.mutable_data(), optimizer.at(name).data, t.bytes());
       }
+      trainer.parameters_changed();
       metrics_->truncate(state.metrics_bytes);
       return state;
     } catch (const std::exception& error) {
@@ -176,7 +179,8 @@ std::optional<TrainingState> RunFolder::restore(Trainer& trainer, std::vector<st
 void RunFolder::write_model(const fs::path& folder, const Trainer& trainer,
                             const text::Tokenizer& tokenizer) const {
   fs::remove_all(folder);
-  model::save_model(folder, trainer.parameters().tree(), config_.model, {.max_shard_bytes = 0});
+  const model::HostParameters host(trainer.parameters(), config_.model);
+  model::save_model(folder, host.tree(), config_.model, {.max_shard_bytes = 0});
   io::write_file(folder / tokenizer.file_name(), tokenizer.file_content());
 }
 
@@ -186,7 +190,9 @@ void RunFolder::save(const Trainer& trainer, const text::Tokenizer& tokenizer, s
   metrics_->sync();
   const auto unfinished = folder_ / "checkpoints" / (std::string(kTemporary) + path.filename().string());
   write_model(unfinished, trainer, tokenizer);
-  io::write_safetensors(unfinished / "optimizer.safetensors", moments(trainer, config_.model));
+  const model::HostParameters first(trainer.first_moment(), config_.model),
+      second(trainer.second_moment(), config_.model);
+  io::write_safetensors(unfinished / "optimizer.safetensors", moments(first.tree(), second.tree(), config_.model));
   const nlohmann::ordered_json state{{"step", step},
                                      {"metrics_bytes", fs::file_size(metrics_->path)},
                                      {"arithmetic", trainer.backend().description}};

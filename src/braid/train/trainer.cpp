@@ -9,17 +9,12 @@
 namespace braid::train {
 namespace {
 
-using model::ParameterSet;
-
-LossSums sum_losses(const model::TokenLosses& losses) {
-  LossSums sum;
-  const float* loss = losses.loss.as<float>();
-  const float* lse = losses.log_sum_exp.as<float>();
-  for (std::int64_t i = 0; i < losses.loss.count(); ++i) {
-    sum.loss += loss[i];
-    sum.squared_log_sum_exp += static_cast<double>(lse[i]) * lse[i];
-  }
-  return sum;
+DType activations_of(const Backend& backend, Precision precision) {
+  if (precision == Precision::f32) return DType::f32;
+  const DType wanted = backend.activation_dtype(DType::bf16);
+  require(wanted == DType::bf16 || precision == Precision::automatic,
+          "train.precision: backend '{}' computes in f32 only: choose f32 or auto", backend.name);
+  return wanted;
 }
 
 }  // namespace
@@ -41,84 +36,100 @@ struct Trainer::Micro {
     }
     return m;
   }
-  model::Batch upload(Arena& arena) const {
-    return {model::upload(arena, ids),
-            model::upload(arena, targets),
-            {{model::upload(arena, offsets)}, model::upload(arena, positions)}};
-  }
+  model::HostBatch host() const { return {ids, targets, positions, offsets}; }
 };
 
 Trainer::Trainer(const Backend& backend, const RunConfig& config)
     : backend_(backend),
       config_(config),
-      parameters_(config.model, {}),
-      gradients_(config.model, {}),
-      first_(config.model, {}),
-      second_(config.model, {}),
+      activations_(activations_of(backend, config.precision)),
+      parameters_(config.model, {}, backend.memory),
+      gradients_(config.model, {}, backend.memory),
+      first_(config.model, {}, backend.memory),
+      second_(config.model, {}, backend.memory),
       parameter_list_(model::list(parameters_.tree(), config.model)),
       gradient_list_(model::list(gradients_.tree(), config.model)),
       first_list_(model::list(first_.tree(), config.model)),
       second_list_(model::list(second_.tree(), config.model)) {
+  if (activations_ == DType::bf16) {
+    compute_ = model::ComputeCopy(config.model, parameters_.tree(), backend.memory);
+    compute_list_ = model::list(compute_.tree(), config.model);
+  }
   const auto length = config.data.sequence_length;
   Arena measure = Arena::measuring(), unused = Arena::measuring();
   Context dry = backend.measuring_context(unused);
-  policy_ = model::make_policy(dry, measure, config.model, length, DType::f32);
-  policy_buffer_ = Buffer(measure.peak());
-  norm_buffer_ = Buffer(kAlignment);
-  Arena norm_arena(norm_buffer_);
-  norm_ = norm_arena.make(DType::f32, {2});
+  policy_ = model::make_policy(dry, measure, config.model, length, activations_);
+  policy_buffer_ = Buffer(measure.peak(), backend.memory);
+  const auto make_results = [&](Arena& arena) {
+    norm_ = arena.make(DType::f32, {2});
+    const Shape tokens{config.batch_size * length};
+    losses_ = {arena.make(DType::f32, tokens), arena.make(DType::f32, tokens)};
+  };
+  Arena results = Arena::measuring();
+  make_results(results);
+  results_buffer_ = Buffer(results.peak(), backend.memory);
+  Arena results_arena(results_buffer_);
+  make_results(results_arena);
 
-  plan(config.micro_batch_size);
-  Arena policy_arena(policy_buffer_), scratch(nullptr, 0, Device::cpu);
+  const auto layout = model::RowLayout::of(config.micro_batch_size, length);
+  const std::vector<std::int32_t> zeros(layout.positions.size(), 0);
+  plan({zeros, zeros, layout.positions, layout.offsets});
+  Arena policy_arena(policy_buffer_), scratch(nullptr, 0, backend.device);
   Context ctx = backend.context(scratch);
-  policy_ = model::make_policy(ctx, policy_arena, config.model, length, DType::f32);
+  policy_ = model::make_policy(ctx, policy_arena, config.model, length, activations_);
 }
 
-// Sizes the step's memory for a micro-batch of that many segments. With document masking their number varies:
-// a batch with more than were planned for plans again.
-void Trainer::plan(std::int64_t segments) {
-  const auto tokens = static_cast<std::size_t>(config_.micro_batch_size * config_.data.sequence_length);
-  const std::vector<std::int32_t> zeros(tokens, 0);
-  const Micro largest{zeros, zeros, zeros, std::vector<std::int32_t>(static_cast<std::size_t>(segments) + 1)};
+// Sizes the step's memory for the largest micro-batch. With document masking the number of segments varies: a batch
+// with more than were planned for plans again.
+void Trainer::plan(const model::HostBatch& largest) {
+  work_ = {};
   work_ = model::WorkMemory(backend_, [&](Context& ctx, Arena& step) {
-    const auto batch = largest.upload(step);
-    const model::TokenLosses losses{step.make(DType::f32, batch.ids.shape),
-                                    step.make(DType::f32, batch.ids.shape)};
-    model::loss_and_gradients(ctx, step, losses, gradients_.tree(), parameters_.tree(), policy_, batch,
+    const auto batch = largest.upload(ctx, step);
+    const auto losses = losses_at(0, batch.ids.shape[0]);
+    model::loss_and_gradients(ctx, step, losses, gradients_.tree(), weights(), policy_, batch,
                               {.recompute = config_.recompute});
-    model::score(ctx, step, losses, parameters_.tree(), policy_, batch);
+    model::score(ctx, step, losses, weights(), policy_, batch);
     ops::gradient_norm(ctx, norm_, gradients_.flat(), 1);
     ops::adamw(ctx, {parameters_.flat(), first_.flat(), second_.flat()}, gradients_.flat(), norm_, {});
   });
-  planned_segments_ = segments;
+  planned_segments_ = static_cast<std::int64_t>(largest.offsets.size()) - 1;
+}
+
+void Trainer::ensure_planned(const Micro& micro) {
+  if (static_cast<std::int64_t>(micro.offsets.size()) - 1 > planned_segments_) plan(micro.host());
 }
 
 std::size_t Trainer::planned_bytes() const {
-  return 4 * parameters_.bytes() + policy_buffer_.bytes() + work_.step_bytes() + work_.scratch_bytes();
+  return 4 * parameters_.bytes() + compute_.bytes() + policy_buffer_.bytes() + results_buffer_.bytes() +
+         work_.step_bytes() + work_.scratch_bytes();
 }
 
-LossSums Trainer::accumulate(const Micro& micro, double scale) {
-  const auto segments = static_cast<std::int64_t>(micro.offsets.size()) - 1;
-  if (segments > planned_segments_) plan(segments);
-  LossSums sums;
+model::TokenLosses Trainer::losses_at(std::int64_t token, std::int64_t tokens) const {
+  return {rows_of(losses_.loss, token, tokens), rows_of(losses_.log_sum_exp, token, tokens)};
+}
+
+void Trainer::accumulate(const Micro& micro, const model::TokenLosses& losses, double scale) {
+  ensure_planned(micro);
   work_.run(backend_, [&](Context& ctx, Arena& step) {
-    const auto batch = micro.upload(step);
-    const model::TokenLosses losses{step.make(DType::f32, batch.ids.shape),
-                                    step.make(DType::f32, batch.ids.shape)};
     model::loss_and_gradients(
-        ctx, step, losses, gradients_.tree(), parameters_.tree(), policy_, batch,
+        ctx, step, losses, gradients_.tree(), weights(), policy_, micro.host().upload(ctx, step),
         {.scale = scale, .z_loss = config_.optimizer.z_loss, .recompute = config_.recompute});
-    sums = sum_losses(losses);
   });
-  return sums;
 }
 
 void Trainer::update(std::int64_t step, double rate) {
   const auto& o = config_.optimizer;
   work_.run(backend_, [&](Context& ctx, Arena&) {
+    ops::gradient_norm(ctx, norm_, gradients_.flat(), o.max_gradient_norm);
     for (std::size_t i = 0; i < parameter_list_.size(); ++i) {
-      const bool embedding = parameter_list_[i].spec.role == nn::ParameterRole::embedding;
-      ops::adamw(ctx, {parameter_list_[i].tensor, first_list_[i].tensor, second_list_[i].tensor},
+      const auto& [spec, parameter] = parameter_list_[i];
+      const bool embedding = spec.role == nn::ParameterRole::embedding;
+      const bool copied = activations_ == DType::bf16 && spec.role != nn::ParameterRole::precise;
+      ops::adamw(ctx,
+                 {.parameters = parameter,
+                  .first_moment = first_list_[i].tensor,
+                  .second_moment = second_list_[i].tensor,
+                  .copy = copied ? compute_list_[i].tensor : Tensor{}},
                  gradient_list_[i].tensor, norm_,
                  {.learning_rate = rate,
                   .beta1 = o.beta1,
@@ -130,6 +141,18 @@ void Trainer::update(std::int64_t step, double rate) {
   });
 }
 
+void Trainer::parameters_changed() {
+  work_.run(backend_, [&](Context& ctx, Arena&) {
+    for (std::size_t i = 0; i < compute_list_.size(); ++i) {
+      if (compute_list_[i].spec.role != nn::ParameterRole::precise) {
+        ops::copy(ctx, compute_list_[i].tensor, parameter_list_[i].tensor);
+      }
+    }
+  });
+}
+
+// Nothing is read back before the end: the device works through the whole step. The update leaves everything as it
+// was where the gradients are not finite.
 StepResult Trainer::step(const data::Batch& batch, std::int64_t step) {
   const auto length = batch.sequence_length, micro = config_.micro_batch_size;
   require(batch.instances == config_.batch_size && length == config_.data.sequence_length,
@@ -137,40 +160,33 @@ StepResult Trainer::step(const data::Batch& batch, std::int64_t step) {
           config_.batch_size, config_.data.sequence_length);
   work_.run(backend_, [&](Context& ctx, Arena&) { ops::fill(ctx, gradients_.flat(), 0); });
   const auto predicted = static_cast<double>(batch.predicted());
-  LossSums sums;
   for (std::int64_t first = 0; first < batch.instances; first += micro) {
-    const auto part = accumulate(Micro::of(batch, first * length, micro * length), 1 / predicted);
-    sums.loss += part.loss;
-    sums.squared_log_sum_exp += part.squared_log_sum_exp;
+    const auto token = first * length, tokens = micro * length;
+    accumulate(Micro::of(batch, token, tokens), losses_at(token, tokens), 1 / predicted);
   }
-  work_.run(backend_, [&](Context& ctx, Arena&) {
-    ops::gradient_norm(ctx, norm_, gradients_.flat(), config_.optimizer.max_gradient_norm);
-  });
+  const double rate = learning_rate(config_.schedule, step, config_.steps);
+  update(step, rate);
+  const LossSums sums = model::sum_losses(*backend_.memory, losses_);
   const StepResult result{.loss = sums.loss / predicted,
                           .z_loss = sums.squared_log_sum_exp / predicted,
-                          .gradient_norm = norm_.as<float>()[0],
-                          .learning_rate = learning_rate(config_.schedule, step, config_.steps)};
+                          .gradient_norm = to_host<float>(*backend_.memory, norm_)[0],
+                          .learning_rate = rate};
   require(std::isfinite(result.loss) && std::isfinite(result.gradient_norm),
           "step {}: loss {} with gradient norm {} is not finite; lower schedule.learning_rate or look at the "
           "data",
           step, result.loss, result.gradient_norm);
-  update(step, result.learning_rate);
   return result;
 }
 
 LossSums Trainer::score(const data::Batch& batch) {
-  LossSums sums;
-  const Micro micro = Micro::of(batch, 0, static_cast<std::int64_t>(batch.ids.size()));
-  const auto segments = static_cast<std::int64_t>(micro.offsets.size()) - 1;
-  if (segments > planned_segments_) plan(segments);
+  const auto tokens = static_cast<std::int64_t>(batch.ids.size());
+  const Micro micro = Micro::of(batch, 0, tokens);
+  ensure_planned(micro);
+  const auto losses = losses_at(0, tokens);
   work_.run(backend_, [&](Context& ctx, Arena& step) {
-    const auto inputs = micro.upload(step);
-    const model::TokenLosses losses{step.make(DType::f32, inputs.ids.shape),
-                                    step.make(DType::f32, inputs.ids.shape)};
-    model::score(ctx, step, losses, parameters_.tree(), policy_, inputs);
-    sums = sum_losses(losses);
+    model::score(ctx, step, losses, weights(), policy_, micro.host().upload(ctx, step));
   });
-  return sums;
+  return model::sum_losses(*backend_.memory, losses);
 }
 
 }  // namespace braid::train

@@ -15,9 +15,7 @@ struct StepResult {
   double learning_rate = 0;
 };
 
-struct LossSums {
-  double loss = 0, squared_log_sum_exp = 0;
-};
+using model::LossSums;
 
 class Trainer {
  public:
@@ -29,27 +27,42 @@ class Trainer {
   // Sums over the predicted tokens of at most micro_batch_size instances.
   LossSums score(const data::Batch& batch);
 
+  // To be called after the parameters were written from outside.
+  void parameters_changed();
+
   const Backend& backend() const { return backend_; }
+  DType activations() const { return activations_; }
   const model::ParameterSet& parameters() const { return parameters_; }
   const model::ParameterSet& first_moment() const { return first_; }
   const model::ParameterSet& second_moment() const { return second_; }
+  // All memory that a step needs: parameters, gradients, moments, tables, activations and scratch.
   std::size_t planned_bytes() const;
   // Peaks of the last step; they equal the plan.
   const model::WorkMemory& work() const { return work_; }
 
  private:
   struct Micro;
-  void plan(std::int64_t segments);
-  LossSums accumulate(const Micro& micro, double scale);
+  void plan(const model::HostBatch& largest);
+  void ensure_planned(const Micro& micro);
+  // Token losses of the micro-batch that begins at that token of the step's batch.
+  model::TokenLosses losses_at(std::int64_t token, std::int64_t tokens) const;
+  void accumulate(const Micro& micro, const model::TokenLosses& losses, double scale);
   void update(std::int64_t step, double rate);
+  // What the layers compute with.
+  const model::Parameters& weights() const {
+    return activations_ == DType::bf16 ? compute_.tree() : parameters_.tree();
+  }
 
   const Backend& backend_;
   const RunConfig& config_;
+  DType activations_;
   model::ParameterSet parameters_, gradients_, first_, second_;
-  std::vector<model::NamedParameter> parameter_list_, gradient_list_, first_list_, second_list_;
-  Buffer policy_buffer_, norm_buffer_;
+  model::ComputeCopy compute_;  // empty in f32
+  std::vector<model::NamedParameter> parameter_list_, gradient_list_, first_list_, second_list_, compute_list_;
+  Buffer policy_buffer_, results_buffer_;
   model::Policy policy_;
-  Tensor norm_;  // (2): gradient norm, clip scale
+  Tensor norm_;                // (2): gradient norm, clip scale
+  model::TokenLosses losses_;  // of the step's whole batch, read once at its end
   model::WorkMemory work_;
   std::int64_t planned_segments_ = 0;
 };

@@ -16,18 +16,17 @@ inline constexpr std::int64_t kAmxSide = 32;   // rows and columns of c that sta
 inline constexpr std::int64_t kAmxInner = 32;  // of K in one tile
 inline constexpr std::int64_t kAmxTile = 512;  // bf16 values in one tile
 inline constexpr std::int64_t kAmxParts = 3;
+inline constexpr std::int64_t kAmxBlock = kAmxParts * 2 * kAmxTile;  // of 32 k of a packed panel
 
 // How the product is cut: K into blocks, c's columns into chunks whose packed b is shared by the threads, c's
 // rows into groups whose packed a stays in one thread's cache.
 struct AmxPlan {
   std::int64_t inner, columns, rows;  // of one block, chunk and group; multiples of the tile sides
-  std::int64_t a_panel() const {
-    return inner / kAmxInner * kAmxParts * 2 * kAmxTile;
-  }  // bf16 values, as b's
+  std::int64_t a_panel() const { return inner / kAmxInner * kAmxBlock; }  // bf16 values, as b's
 };
 inline AmxPlan amx_plan(const MatmulProblem& p, std::int64_t threads) {
   const auto up = [](std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; };
-  constexpr std::int64_t kInner = 1024, kGroupBytes = 1 << 20, kChunkBytes = 32 << 20;
+  constexpr std::int64_t kInner = 768, kGroupBytes = 768 << 10, kChunkBytes = 32 << 20;
   AmxPlan plan{};
   const std::int64_t blocks = (p.inner + kInner - 1) / kInner;
   plan.inner = up((p.inner + blocks - 1) / blocks, kAmxInner);

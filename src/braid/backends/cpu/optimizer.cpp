@@ -91,8 +91,9 @@ void gradient_norm(Context& ctx, Tensor result, ConstTensor gradients, double ma
   double squares = 0;
   for (std::int64_t i = 0; i < sums.count(); ++i) squares += sums.as<double>()[i];
   const double norm = std::sqrt(squares);
-  result.as<float>()[0] = static_cast<float>(norm);
-  result.as<float>()[1] = static_cast<float>(max_norm > 0 && norm > max_norm ? max_norm / norm : 1.0);
+  const double scale = !std::isfinite(norm) ? std::nan("") : max_norm > 0 && norm > max_norm ? max_norm / norm : 1.0;
+  result.as<float>()[0] = static_cast<float>(std::isfinite(norm) ? norm : scale);
+  result.as<float>()[1] = static_cast<float>(scale);
 }
 
 void scratch::gradient_norm(Context& ctx, Tensor, ConstTensor gradients, double) {
@@ -105,7 +106,9 @@ void adamw(Context& ctx, ops::AdamWState state, ConstTensor gradients, ConstTens
            ops::AdamWOptions options) {
   require_f32("adamw", {gradients});
   const float scale = norm_and_scale.defined() ? norm_and_scale.as<float>()[1] : 1.0f;
+  if (std::isnan(scale)) return;
   HWY_DYNAMIC_DISPATCH(adamw)(ctx, state, gradients, scale, options);
+  if (state.copy.defined()) copy(ctx, state.copy, state.parameters);
 }
 
 }  // namespace braid::cpu

@@ -11,8 +11,9 @@ void gradient_norm(Context&, Tensor result, ConstTensor gradients, double max_no
     double squares = 0;
     for (std::int64_t i = 0; i < gradients.count(); ++i) squares += to_double(g[i]) * to_double(g[i]);
     const double norm = std::sqrt(squares);
-    result.as<T>()[0] = static_cast<T>(norm);
-    result.as<T>()[1] = static_cast<T>(max_norm > 0 && norm > max_norm ? max_norm / norm : 1.0);
+    const double scale = !std::isfinite(norm) ? std::nan("") : max_norm > 0 && norm > max_norm ? max_norm / norm : 1.0;
+    result.as<T>()[0] = static_cast<T>(std::isfinite(norm) ? norm : scale);
+    result.as<T>()[1] = static_cast<T>(scale);
   });
 }
 
@@ -24,6 +25,7 @@ void adamw(Context&, ops::AdamWState state, ConstTensor gradients, ConstTensor n
   const double correction2 = 1 - std::pow(options.beta2, step);
   visit_float(gradients.dtype, [&]<class T>() {
     const double scale = norm_and_scale.defined() ? to_double(norm_and_scale.as<T>()[1]) : 1.0;
+    if (std::isnan(scale)) return;
     for (std::int64_t i = 0; i < gradients.count(); ++i) {
       T &p = state.parameters.as<T>()[i], &m = state.first_moment.as<T>()[i];
       T& v = state.second_moment.as<T>()[i];
@@ -35,6 +37,7 @@ void adamw(Context&, ops::AdamWState state, ConstTensor gradients, ConstTensor n
       p = static_cast<T>(decayed - options.learning_rate / correction1 * first / denominator);
       m = static_cast<T>(first);
       v = static_cast<T>(second);
+      if (state.copy.defined()) state.copy.as<BFloat16>()[i] = BFloat16(static_cast<float>(p));
     }
   });
 }

@@ -1,0 +1,78 @@
+#include "braid/backends/cuda/attention/tiles.cuh"
+#include "braid/backends/cuda/device/math.cuh"
+#include "braid/backends/cuda/device/segments.cuh"
+#include "braid/backends/cuda/kernels.h"
+
+namespace braid::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr std::int64_t kFewTokens = 8;  // up to here a sequence's tokens each read the cache on their own
+
+// Tokens into their slots, `width` elements of E (one value, or 16 bytes of them) each. The capacity holds
+// whatever the call's tokens still see, so that no slot is taken that one of them needs.
+template <class E>
+__global__ void __launch_bounds__(kThreads)
+    append_kernel(E* k_cache, E* v_cache, const E* k, const E* v, std::int64_t width, flash::Problem p) {
+  const DeviceSegments segments{p.offsets, p.segments};
+  const std::int64_t stride = std::int64_t{gridDim.x} * kThreads;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < p.tokens * width;
+       i += stride) {
+    const std::int64_t n = i / width;
+    const std::int32_t s = segments.segment_of(n);
+    const std::int64_t position = p.lengths[s] + n - p.offsets[s];
+    const std::int64_t to = (std::int64_t{s} * p.capacity + position % p.capacity) * width + i % width;
+    k_cache[to] = k[i];
+    v_cache[to] = v[i];
+  }
+}
+
+template <class E>
+void append(Context& ctx, const ops::KeyValueCache& cache, const ops::AttentionInputs& in, std::int64_t width,
+            const flash::Problem& p) {
+  append_kernel<E><<<grid_for(ctx, p.tokens * width, kThreads), kThreads, 0, stream_of(ctx)>>>(
+      pointer<E>(cache.k), pointer<E>(cache.v), pointer<E>(in.k), pointer<E>(in.v), width, p);
+  check_launch("attention_cached");
+}
+
+// Strict arithmetic keeps to the kernel whose rows do not depend on the call's shape.
+bool few_tokens(const Context& ctx, const ops::AttentionInputs& in, const ops::Segments& segments) {
+  if (ctx.arithmetic == Arithmetic::strict) return false;
+  return in.q.shape[0] <= segments.count() || (segments.longest > 0 && segments.longest <= kFewTokens);
+}
+
+}  // namespace
+
+void attention_cached(Context& ctx, Tensor y, ops::KeyValueCache cache, ops::AttentionInputs in,
+                      ops::Segments segments, ConstTensor lengths, ops::AttentionOptions options) {
+  auto p = flash::make_problem("attention_cached", in, segments, options);
+  const auto capacity = cache.k.shape[1];
+  require(capacity <= std::numeric_limits<std::int32_t>::max(),
+          "attention_cached: cache.k is {}: too many slots", describe(cache.k));
+  if (y.count() == 0 || capacity == 0) return;
+  p.lengths = pointer<std::int32_t>(lengths);
+  p.capacity = static_cast<std::uint32_t>(capacity);
+  visit_activation("attention_cached", in.k.dtype, [&]<class T>() {
+    const auto width = in.k.shape[1] * in.k.shape[2];
+    if (width % Pack<T>::kSize == 0) {
+      append<Pack<T>>(ctx, cache, in, width / Pack<T>::kSize, p);
+    } else {
+      append<T>(ctx, cache, in, width, p);
+    }
+  });
+  if (few_tokens(ctx, in, segments)) {
+    const Arena::Scope scope(*ctx.scratch);
+    return flash::decode(ctx, y, in.q, cache.k, cache.v, flash::make_decode_scratch(ctx, in, cache, options),
+                         p);
+  }
+  flash::forward(ctx, y, {}, in.q, cache.k, cache.v, p);
+}
+
+void scratch::attention_cached(Context& ctx, Tensor, ops::KeyValueCache cache, ops::AttentionInputs in,
+                               ops::Segments segments, ConstTensor, ops::AttentionOptions options) {
+  if (in.q.count() == 0 || cache.k.shape[1] == 0 || !few_tokens(ctx, in, segments)) return;
+  const Arena::Scope scope(*ctx.scratch);
+  flash::make_decode_scratch(ctx, in, cache, options);
+}
+
+}  // namespace braid::cuda

@@ -1,0 +1,86 @@
+// Device side of the attention kernels: which tokens a block works on and where their keys lie.
+#pragma once
+#include "braid/backends/cuda/attention/flash.h"
+
+namespace braid::cuda::flash {
+
+// At most this many tiles of `rows` tokens, none across a segment boundary: tile slots offsets[s] / rows + s
+// and on belong to segment s, which needs no more than the distance to the next segment's first.
+inline std::int64_t most_tiles(const Problem& p, std::int64_t rows) { return p.tokens / rows + p.segments; }
+
+// Consecutive tokens of one segment.
+struct Tile {
+  std::int32_t segment, segment_begin, segment_length;
+  std::int32_t begin;   // first token, counted from the segment's
+  std::int32_t count;   // not positive: the slot is surplus
+  std::int32_t cached;  // positions before the segment's first token
+  __device__ std::int32_t first_position() const { return cached + begin; }
+  __device__ std::int32_t last_position() const { return cached + begin + count - 1; }
+};
+
+template <int kRows>
+__device__ __forceinline__ Tile find_tile(const Problem& p, std::int32_t slot) {
+  std::int32_t low = 0, high = p.segments;
+  while (high - low > 1) {
+    const std::int32_t middle = (low + high) / 2;
+    if (p.offsets[middle] / kRows + middle <= slot) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  const std::int32_t segment_begin = p.offsets[low], length = p.offsets[low + 1] - segment_begin;
+  const std::int32_t begin = (slot - segment_begin / kRows - low) * kRows;
+  return {low,
+          segment_begin,
+          length,
+          begin,
+          min(kRows, length - begin),
+          p.lengths != nullptr ? p.lengths[low] : 0};
+}
+
+__device__ __forceinline__ std::int32_t first_visible(const Problem& p, std::int32_t position) {
+  return max(0, position - p.window + 1);
+}
+__device__ __forceinline__ bool visible(const Problem& p, std::int32_t query, std::int32_t key) {
+  return key <= query && key > query - p.window;
+}
+
+// The key or value rows of one head of one sequence.
+template <class T>
+struct KeyRows {
+  const T* base;
+  std::int64_t stride;
+  std::uint32_t capacity;
+
+  __device__ KeyRows(const T* all, const Problem& p, std::int32_t segment, std::int32_t segment_begin,
+                     std::int32_t kv_head)
+      : stride(std::int64_t{p.kv_heads} * p.width), capacity(p.capacity) {
+    const std::int64_t first = p.lengths != nullptr ? std::int64_t{segment} * p.capacity : segment_begin;
+    base = all + first * stride + std::int64_t{kv_head} * p.width;
+  }
+  __device__ std::uint32_t slot(std::int32_t position) const {
+    return static_cast<std::uint32_t>(position) % capacity;
+  }
+  // The row `steps` positions after that in `slot`; the remainder is rarely taken.
+  __device__ const T* row(std::uint32_t first_slot, std::int32_t steps) const {
+    std::uint32_t at = first_slot + static_cast<std::uint32_t>(steps);
+    if (at >= capacity) at %= capacity;
+    return base + at * stride;
+  }
+};
+
+// Lets a kernel have `bytes` of dynamic shared memory, and launches it.
+template <class... P, class... A>
+void launch(const Context& ctx, void (*kernel)(P...), std::int64_t blocks, int threads, std::size_t bytes,
+            const A&... arguments) {
+  require(blocks <= std::numeric_limits<std::int32_t>::max(),
+          "attention: {} blocks are too many for one launch", blocks);
+  const auto* function = reinterpret_cast<const void*>(kernel);
+  check_cuda(
+      cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
+  kernel<<<static_cast<unsigned>(blocks), threads, bytes, stream_of(ctx)>>>(arguments...);
+  check_launch();
+}
+
+}  // namespace braid::cuda::flash

@@ -1,0 +1,53 @@
+// One matrix product as a value, and the pure functions that choose how it is computed.
+#pragma once
+#include <compare>
+#include <cstdint>
+
+#include "braid/core/context.h"
+#include "braid/ops/matmul.h"
+
+namespace braid::cuda {
+
+// c (rows, columns) = a (rows, inner) · b (inner, columns), each as stored: `a`, `b` transposed where
+// `options` say.
+struct MatmulProblem {
+  std::int64_t rows = 0, columns = 0, inner = 0;
+  bool transpose_a = false, transpose_b = false, accumulate = false;
+  DType in = DType::f32, out = DType::f32;
+  Arithmetic arithmetic = Arithmetic::fast;
+};
+
+enum class MatmulVariant : std::uint8_t {
+  nothing,  // c is empty, or stays as it is
+  zeros,    // the inner size is 0
+  gemv,     // few rows on transposed bf16 weights: memory bound
+  library,  // cuBLASLt; tiled where it has no algorithm for the alignment at hand
+  tiled,    // each element summed in the order of k, whatever the other rows
+};
+
+// Throws where dtypes are not supported on cuda.
+MatmulProblem matmul_problem(const Context& ctx, const ConstTensor& c, const ConstTensor& a,
+                             const ConstTensor& b, const ops::MatmulOptions& options);
+MatmulVariant choose_config(const MatmulProblem& p);
+// Bytes of cuBLASLt's workspace.
+std::int64_t workspace_bytes(const MatmulProblem& p);
+
+inline constexpr std::int64_t kGemvRows = 8;
+// Whether gemv can compute the problem, from shapes alone.
+constexpr bool gemv_supports(const MatmulProblem& p) {
+  return p.rows <= kGemvRows && !p.transpose_a && p.transpose_b && p.in == DType::bf16 && p.inner % 8 == 0;
+}
+
+// The variants. matmul_gemv needs rows of a and b on 16-byte boundaries.
+void matmul_gemv(const Context& ctx, const MatmulProblem& p, Tensor c, ConstTensor a, ConstTensor b);
+void matmul_tiled(const Context& ctx, const MatmulProblem& p, Tensor c, ConstTensor a, ConstTensor b);
+// False where cuBLASLt has no algorithm; c is then untouched.
+bool matmul_library(Context& ctx, const MatmulProblem& p, Tensor c, ConstTensor a, ConstTensor b,
+                    Tensor workspace);
+
+// matmul by the named variant ("gemv", "library", "tiled"), for tests and benches; fails where it cannot
+// compute it.
+void matmul_forced(Context& ctx, MatmulVariant variant, Tensor c, ConstTensor a, ConstTensor b,
+                   ops::MatmulOptions options);
+
+}  // namespace braid::cuda

@@ -1,0 +1,57 @@
+#include "braid/ops/op_table.h"
+
+#include "braid/backends/cuda/kernels.h"
+
+namespace braid::cuda {
+
+const OpTable* op_table() {
+  static constexpr OpTable table{
+      .matmul = matmul,
+      .embedding_forward = embedding_forward,
+      .embedding_backward = embedding_backward,
+      .rms_norm_forward = rms_norm_forward,
+      .rms_norm_backward = rms_norm_backward,
+      .gated_rms_norm_forward = gated_rms_norm_forward,
+      .gated_rms_norm_backward = gated_rms_norm_backward,
+      .rotary_table = rotary_table,
+      .rotary = rotary,
+      .attention_forward = attention_forward,
+      .attention_backward = attention_backward,
+      .attention_cached = attention_cached,
+      .short_convolution_forward = short_convolution_forward,
+      .short_convolution_backward = short_convolution_backward,
+      .delta_gates_forward = delta_gates_forward,
+      .delta_gates_backward = delta_gates_backward,
+      .gated_delta_forward = gated_delta_forward,
+      .gated_delta_backward = gated_delta_backward,
+      .swiglu_forward = swiglu_forward,
+      .swiglu_backward = swiglu_backward,
+      .cross_entropy = cross_entropy,
+      .add = add,
+      .fill = fill,
+      .copy = copy,
+      .gradient_norm = gradient_norm,
+      .adamw = adamw,
+  };
+  return &table;
+}
+
+const OpTable* scratch_table() {
+  static constexpr OpTable table{
+      .matmul = scratch::matmul,
+      .embedding_backward = scratch::embedding_backward,
+      .rms_norm_backward = scratch::rms_norm_backward,
+      .gated_rms_norm_backward = scratch::gated_rms_norm_backward,
+      .attention_forward = scratch::attention_forward,
+      .attention_backward = scratch::attention_backward,
+      .attention_cached = scratch::attention_cached,
+      .short_convolution_backward = scratch::short_convolution_backward,
+      .delta_gates_backward = scratch::delta_gates_backward,
+      .gated_delta_forward = scratch::gated_delta_forward,
+      .gated_delta_backward = scratch::gated_delta_backward,
+      .gradient_norm = scratch::gradient_norm,
+  };
+  return &table;
+}
+
+}  // namespace braid::cuda

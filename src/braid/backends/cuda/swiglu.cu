@@ -1,0 +1,92 @@
+#include "braid/backends/cuda/device/elements.cuh"
+#include "braid/backends/cuda/kernels.h"
+#include "braid/backends/cuda/launch.h"
+
+namespace braid::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr std::int64_t kMostRowBlocks = 65535;
+
+// Columns along x, rows along y; kN columns to a thread.
+template <int kN>
+__device__ __forceinline__ std::int64_t column() {
+  return (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) * kN;
+}
+
+template <class T, int kN>
+__global__ void __launch_bounds__(kThreads)
+    forward_kernel(T* y, const T* gate_up, std::int64_t rows, std::int64_t width) {
+  const std::int64_t c = column<kN>();
+  if (c >= width) return;
+  for (std::int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
+    const T* from = gate_up + row * 2 * width + c;
+    const auto gate = load<kN>(from), up = load<kN>(from + width);
+    Elements<T, kN> out;
+#pragma unroll
+    for (int i = 0; i < kN; ++i) out.set(i, silu(gate[i]) * up[i]);
+    store(y + row * width + c, out);
+  }
+}
+
+// Each thread reads its elements before it overwrites them: dgate_up may be gate_up.
+template <class T, int kN>
+__global__ void __launch_bounds__(kThreads)
+    backward_kernel(T* dgate_up, const T* dy, const T* gate_up, std::int64_t rows, std::int64_t width) {
+  const std::int64_t c = column<kN>();
+  if (c >= width) return;
+  for (std::int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
+    const std::int64_t at = row * 2 * width + c;
+    const auto gate = load<kN>(gate_up + at), up = load<kN>(gate_up + at + width);
+    const auto d = load<kN>(dy + row * width + c);
+    Elements<T, kN> dgate, dup;
+#pragma unroll
+    for (int i = 0; i < kN; ++i) {
+      const float s = sigmoid(gate[i]), silu = gate[i] * s;
+      dgate.set(i, d[i] * up[i] * fmaf(silu, 1.0F - s, s));
+      dup.set(i, d[i] * silu);
+    }
+    store(dgate_up + at, dgate);
+    store(dgate_up + at + width, dup);
+  }
+}
+
+// Calls f.template operator()<T, elements per thread>(grid).
+template <class F>
+void visit(const char* op, const ConstTensor& y, F&& f) {
+  const std::int64_t rows = y.shape[0], width = y.shape[1];
+  visit_activation(op, y.dtype, [&]<class T>() {
+    constexpr int kN = 16 / sizeof(T);
+    const auto grid = [&](int elements) {
+      return dim3(static_cast<unsigned>(ceil_div(width, kThreads * elements)),
+                  static_cast<unsigned>(std::min(rows, kMostRowBlocks)));
+    };
+    if (width % kN == 0) {
+      f.template operator()<T, kN>(grid(kN));
+    } else {
+      f.template operator()<T, 1>(grid(1));
+    }
+  });
+}
+
+}  // namespace
+
+void swiglu_forward(Context& ctx, Tensor y, ConstTensor gate_up) {
+  if (y.count() == 0) return;
+  visit("swiglu_forward", y, [&]<class T, int kN>(dim3 grid) {
+    forward_kernel<T, kN>
+        <<<grid, kThreads, 0, stream_of(ctx)>>>(pointer<T>(y), pointer<T>(gate_up), y.shape[0], y.shape[1]);
+  });
+  check_launch();
+}
+
+void swiglu_backward(Context& ctx, Tensor dgate_up, ConstTensor dy, ConstTensor gate_up) {
+  if (dy.count() == 0) return;
+  visit("swiglu_backward", dy, [&]<class T, int kN>(dim3 grid) {
+    backward_kernel<T, kN><<<grid, kThreads, 0, stream_of(ctx)>>>(
+        pointer<T>(dgate_up), pointer<T>(dy), pointer<T>(gate_up), dy.shape[0], dy.shape[1]);
+  });
+  check_launch();
+}
+
+}  // namespace braid::cuda

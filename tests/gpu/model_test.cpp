@@ -1,0 +1,176 @@
+// Whole small models on the GPU: judged by the reference, bit-identical when repeated or recomputed, in exactly the
+// planned memory, and the same in training, prefill and decode.
+#include "braid/model/session.h"
+#include "braid/model/work_memory.h"
+#include "tests/support/small_models.h"
+#include "tests/support/trial.h"
+
+namespace braid::test {
+namespace {
+
+using Tokens = std::vector<std::int32_t>;
+
+struct Differentiated {
+  model::ParameterSet gradients;
+  std::vector<float> losses;
+  std::size_t planned_step = 0, planned_scratch = 0, step_peak = 0, scratch_peak = 0;
+};
+
+Tensor host_tensor(std::vector<float>& values) {
+  Tensor t;
+  t.data = values.data();
+  t.shape = {static_cast<std::int64_t>(values.size())};
+  return t;
+}
+
+// The model's weights in a backend's memory, as it computes with them.
+class Weights {
+ public:
+  Weights(const Backend& backend, const model::ModelConfig& config, const model::ParameterSet& host, DType compute)
+      : master_(host.copy_in(backend.memory, config)), compute_(compute) {
+    if (compute != DType::bf16) return;
+    copy_ = model::ComputeCopy(config, master_.tree(), backend.memory);
+    const auto from = model::list(master_.tree(), config), to = model::list(copy_.tree(), config);
+    model::run_once(backend, [&](Context& ctx, Arena&) {
+      for (std::size_t i = 0; i < from.size(); ++i) {
+        if (to[i].tensor.data != from[i].tensor.data) {
+          implementation<&OpTable::copy>(ctx)(ctx, to[i].tensor, from[i].tensor);
+        }
+      }
+    });
+  }
+  const model::Parameters& tree() const { return compute_ == DType::bf16 ? copy_.tree() : master_.tree(); }
+
+ private:
+  model::ParameterSet master_;
+  model::ComputeCopy copy_;
+  DType compute_;
+};
+
+Differentiated differentiate(const Backend& backend, const SmallModel& m, const Weights& weights, DType compute,
+                             model::Recompute recompute = model::Recompute::none) {
+  const auto ids = small_ids(3 * 70, m.config.vocabulary_size, 3);
+  auto targets = small_ids(3 * 70, m.config.vocabulary_size, 4);
+  targets[5] = -1;
+  const auto layout = model::RowLayout::of(3, 70);
+  const model::ParameterSet grads(m.config, {}, backend.memory);
+  Differentiated d;
+  const auto work = [&](Context& ctx, Arena& step) {
+    const auto policy = model::make_policy(ctx, step, m.config, 70, compute);
+    const auto batch = model::HostBatch{ids, targets, layout.positions, layout.offsets}.upload(ctx, step);
+    const model::TokenLosses losses{step.make(DType::f32, {210}), step.make(DType::f32, {210})};
+    model::loss_and_gradients(ctx, step, losses, grads.tree(), weights.tree(), policy, batch,
+                              {.scale = 1.0 / 209, .z_loss = 1e-3, .recompute = recompute});
+    if (ctx.device != Device::dry) d.losses = to_host<float>(*ctx.memory, losses.loss);
+  };
+  model::WorkMemory memory(backend, work);
+  memory.run(backend, work);
+  d.gradients = grads.copy_in(host_memory(), m.config);
+  d.planned_step = memory.step_bytes();
+  d.planned_scratch = memory.scratch_bytes();
+  d.step_peak = memory.step_peak();
+  d.scratch_peak = memory.scratch_peak();
+  return d;
+}
+
+class GpuModel : public ::testing::TestWithParam<std::size_t> {
+ protected:
+  GpuModel() : model_(small_models()[GetParam()]), host_(small_parameters(model_.config, 7)) {}
+  const Backend& cuda() const { return cuda_context().backend(); }
+
+  SmallModel model_;
+  model::ParameterSet host_;
+};
+
+// Gradient by gradient: a small parameter must not hide behind a large one.
+void expect_gradients(const SmallModel& m, const Differentiated& got, const Differentiated& want, Tolerance t) {
+  const auto g = model::list(got.gradients.tree(), m.config), w = model::list(want.gradients.tree(), m.config);
+  for (std::size_t i = 0; i < g.size(); ++i) {
+    expect_close(g[i].tensor, w[i].tensor, t, m.name + " " + g[i].spec.name);
+  }
+}
+
+TEST_P(GpuModel, IsTheReference) {
+  const Backend reference = make_backend("reference");
+  auto want = differentiate(reference, model_, Weights(reference, model_.config, host_, DType::f32), DType::f32);
+  for (const auto& [compute, losses, gradients] :
+       {std::tuple{DType::f32, Tolerance{1e-5, 1e-4}, Tolerance{1e-3, 1e-1}},
+        std::tuple{DType::bf16, Tolerance{2e-2, 2e-1}, Tolerance{5e-2, 1}}}) {
+    const auto what = fmt::format("{} {}", model_.name, name_of(compute));
+    auto got = differentiate(cuda(), model_, Weights(cuda(), model_.config, host_, compute), compute);
+    expect_close(host_tensor(got.losses), host_tensor(want.losses), losses, what + " losses");
+    SCOPED_TRACE(what);
+    expect_gradients(model_, got, want, gradients);
+  }
+}
+
+TEST_P(GpuModel, RepeatedAndRecomputedBitForBitInThePlannedMemory) {
+  for (const auto compute : {DType::f32, DType::bf16}) {
+    SCOPED_TRACE(name_of(compute));
+    const Weights weights(cuda(), model_.config, host_, compute);
+    const auto once = differentiate(cuda(), model_, weights, compute);
+    EXPECT_EQ(once.planned_step, once.step_peak);
+    EXPECT_EQ(once.planned_scratch, once.scratch_peak);
+    for (const auto recompute : {model::Recompute::none, model::Recompute::block}) {
+      const auto again = differentiate(cuda(), model_, weights, compute, recompute);
+      expect_same(again.gradients.flat(), once.gradients.flat(), model_.name + " gradients");
+      EXPECT_EQ(again.losses, once.losses) << model_.name;
+      EXPECT_EQ(again.planned_step, again.step_peak);
+      EXPECT_EQ(again.planned_scratch, again.scratch_peak);
+    }
+  }
+}
+
+// Chunked prefill and (recorded) decode steps against the training forward over the same tokens.
+TEST_P(GpuModel, SessionsFollowTheTrainingForward) {
+  for (const auto& [compute, tolerance] :
+       {std::pair{DType::f32, Tolerance{1e-5, 1e-4}}, std::pair{DType::bf16, Tolerance{3e-2, 3e-1}}}) {
+    const Weights weights(cuda(), model_.config, host_, compute);
+    const auto ids = small_ids(100, model_.config.vocabulary_size, 5);
+    const auto vocabulary = model_.config.vocabulary_size;
+    std::vector<float> full;
+    model::run_once(cuda(), [&](Context& ctx, Arena& step) {
+      const auto policy = model::make_policy(ctx, step, model_.config, 100, compute);
+      const auto layout = model::RowLayout::of(1, 100);
+      const auto batch = model::HostBatch{ids, {}, layout.positions, layout.offsets}.upload(ctx, step);
+      const Tensor logits = step.make(DType::f32, {100, vocabulary});
+      model::compute_logits(ctx, step, logits, weights.tree(), policy, batch);
+      if (ctx.device != Device::dry) full = to_host<float>(*ctx.memory, logits);
+    });
+    model::Session session(cuda(), model_.config, weights.tree(),
+                           {.sequences = 2, .capacity = 128, .max_tokens = 64});
+    std::int64_t done = 0;
+    const auto feed = [&](std::int64_t count) {
+      const Tokens part(ids.begin() + done, ids.begin() + done + count);
+      const ConstTensor logits = session.extend({part, part}, model::LogitRows::all);
+      for (int s = 0; s < 2; ++s) {
+        const ConstTensor want = reshaped(rows_of(ConstTensor{reshaped(host_tensor(full), {100, vocabulary})}, done, count),
+                                          {count, vocabulary});
+        expect_close(rows_of(logits, s * count, count), want, tolerance,
+                     fmt::format("{} {}, tokens {} to {}, sequence {}", model_.name, name_of(compute), done,
+                                 done + count, s));
+      }
+      done += count;
+    };
+    for (const std::int64_t count : {1, 30, 17, 1, 1, 1, 1, 32}) feed(count);
+    const auto snapshot = session.snapshot(0);
+    const Tokens next(1, ids[static_cast<std::size_t>(done)]);
+    std::vector<float> first;
+    const auto keep = [&](const ConstTensor& logits) {
+      return std::vector<float>(logits.as<float>(), logits.as<float>() + vocabulary);
+    };
+    first = keep(session.extend({next, next}));
+    session.restore(0, snapshot);
+    EXPECT_EQ(keep(session.extend({next, next})), first) << "rolled back, " << model_.name;
+  }
+}
+
+std::string model_name(const ::testing::TestParamInfo<std::size_t>& info) {
+  auto name = small_models()[info.param].name;
+  std::ranges::replace(name, '-', '_');
+  return name;
+}
+INSTANTIATE_TEST_SUITE_P(Models, GpuModel, ::testing::Range<std::size_t>(0, small_models().size()), model_name);
+
+}  // namespace
+}  // namespace braid::test
