@@ -220,6 +220,7 @@ void run(const Options& o) {
 void add_bench(CLI::App& app) {
   auto* command = app.add_subcommand("bench", "speed, as ratios to this machine's limits");
   command->require_subcommand(1);
+  add_gpu_bench(*command);
   auto* cpu = command->add_subcommand("cpu", "training step and decode on the CPU");
   auto o = std::make_shared<Options>();
   o->backend.add_to(*cpu);

@@ -25,6 +25,7 @@ void add_data(CLI::App& app);
 void add_dump(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_generate(CLI::App& app);
+void add_gpu_bench(CLI::App& bench);  // in add_bench
 void add_inspect(CLI::App& app);
 void add_tokenize(CLI::App& app);
 void add_train(CLI::App& app);

@@ -62,8 +62,8 @@ void run(Options& o) {
   const auto prompts = o.prompts.empty() ? std::vector{o.prompt} : read_prompts(o.prompts);
   const Backend backend = o.backend.make();
   const auto tokenizer = text::load_tokenizer(o.model);
-  const auto model = model::load_model(o.model, {.matrix = o.dtype == "bf16" ? DType::bf16 : DType::f32},
-                                       backend.memory);
+  const auto model =
+      model::load_model(o.model, {.matrix = o.dtype == "bf16" ? DType::bf16 : DType::f32}, backend.memory);
 
   const bool streams = o.stream && !o.json && prompts.size() == 1;
   infer::TextFunction on_text;

@@ -1,5 +1,5 @@
-// Whole small models on the GPU: judged by the reference, bit-identical when repeated or recomputed, in exactly the
-// planned memory, and the same in training, prefill and decode.
+// Whole small models on the GPU: judged by the reference, bit-identical when repeated or recomputed, in
+// exactly the planned memory, and the same in training, prefill and decode.
 #include "braid/model/session.h"
 #include "braid/model/work_memory.h"
 #include "tests/support/small_models.h"
@@ -26,7 +26,8 @@ Tensor host_tensor(std::vector<float>& values) {
 // The model's weights in a backend's memory, as it computes with them.
 class Weights {
  public:
-  Weights(const Backend& backend, const model::ModelConfig& config, const model::ParameterSet& host, DType compute)
+  Weights(const Backend& backend, const model::ModelConfig& config, const model::ParameterSet& host,
+          DType compute)
       : master_(host.copy_in(backend.memory, config)), compute_(compute) {
     if (compute != DType::bf16) return;
     copy_ = model::ComputeCopy(config, master_.tree(), backend.memory);
@@ -47,8 +48,8 @@ class Weights {
   DType compute_;
 };
 
-Differentiated differentiate(const Backend& backend, const SmallModel& m, const Weights& weights, DType compute,
-                             model::Recompute recompute = model::Recompute::none) {
+Differentiated differentiate(const Backend& backend, const SmallModel& m, const Weights& weights,
+                             DType compute, model::Recompute recompute = model::Recompute::none) {
   const auto ids = small_ids(3 * 70, m.config.vocabulary_size, 3);
   auto targets = small_ids(3 * 70, m.config.vocabulary_size, 4);
   targets[5] = -1;
@@ -83,8 +84,10 @@ class GpuModel : public ::testing::TestWithParam<std::size_t> {
 };
 
 // Gradient by gradient: a small parameter must not hide behind a large one.
-void expect_gradients(const SmallModel& m, const Differentiated& got, const Differentiated& want, Tolerance t) {
-  const auto g = model::list(got.gradients.tree(), m.config), w = model::list(want.gradients.tree(), m.config);
+void expect_gradients(const SmallModel& m, const Differentiated& got, const Differentiated& want,
+                      Tolerance t) {
+  const auto g = model::list(got.gradients.tree(), m.config),
+             w = model::list(want.gradients.tree(), m.config);
   for (std::size_t i = 0; i < g.size(); ++i) {
     expect_close(g[i].tensor, w[i].tensor, t, m.name + " " + g[i].spec.name);
   }
@@ -92,7 +95,8 @@ void expect_gradients(const SmallModel& m, const Differentiated& got, const Diff
 
 TEST_P(GpuModel, IsTheReference) {
   const Backend reference = make_backend("reference");
-  auto want = differentiate(reference, model_, Weights(reference, model_.config, host_, DType::f32), DType::f32);
+  auto want =
+      differentiate(reference, model_, Weights(reference, model_.config, host_, DType::f32), DType::f32);
   for (const auto& [compute, losses, gradients] :
        {std::tuple{DType::f32, Tolerance{1e-5, 1e-4}, Tolerance{1e-3, 1e-1}},
         std::tuple{DType::bf16, Tolerance{2e-2, 2e-1}, Tolerance{5e-2, 1}}}) {
@@ -144,8 +148,9 @@ TEST_P(GpuModel, SessionsFollowTheTrainingForward) {
       const Tokens part(ids.begin() + done, ids.begin() + done + count);
       const ConstTensor logits = session.extend({part, part}, model::LogitRows::all);
       for (int s = 0; s < 2; ++s) {
-        const ConstTensor want = reshaped(rows_of(ConstTensor{reshaped(host_tensor(full), {100, vocabulary})}, done, count),
-                                          {count, vocabulary});
+        const ConstTensor want =
+            reshaped(rows_of(ConstTensor{reshaped(host_tensor(full), {100, vocabulary})}, done, count),
+                     {count, vocabulary});
         expect_close(rows_of(logits, s * count, count), want, tolerance,
                      fmt::format("{} {}, tokens {} to {}, sequence {}", model_.name, name_of(compute), done,
                                  done + count, s));
@@ -170,7 +175,8 @@ std::string model_name(const ::testing::TestParamInfo<std::size_t>& info) {
   std::ranges::replace(name, '-', '_');
   return name;
 }
-INSTANTIATE_TEST_SUITE_P(Models, GpuModel, ::testing::Range<std::size_t>(0, small_models().size()), model_name);
+INSTANTIATE_TEST_SUITE_P(Models, GpuModel, ::testing::Range<std::size_t>(0, small_models().size()),
+                         model_name);
 
 }  // namespace
 }  // namespace braid::test

@@ -206,20 +206,24 @@ void expect_split(const Delta& whole, TestTensors& tensors, TestContext& ctx, st
   ops::gated_delta_backward(*ctx, first.grads, {first.dinitial, first.dfinal}, first.dy, first.in,
                             {first.checkpoints, first.initial}, first.segments, options);
   const std::int64_t rest = lengths[1], terms = shape[2] * shape[3] + 32 * 32;
-  const auto compare = [&](const Tensor& x, const Tensor& y, const char* name) {
+  const bool rounded = whole.y.dtype == DType::bf16;
+  const auto compare = [&](const Tensor& x, const Tensor& y, const char* name, bool same_start = true) {
     const auto what = fmt::format("{}, split at {}", name, at);
     const ConstTensor got = tensors.on_host(x), want = tensors.on_host(y);
     // Two bf16 runs that round at different places.
-    const Tolerance limit =
-        whole.y.dtype == DType::bf16 ? Tolerance{2e-2, 0.2} : tolerance_for(DType::f32, terms);
-    bitwise ? expect_same(got, want, what) : expect_close(got, want, limit, what);
+    const Tolerance limit = rounded ? Tolerance{2e-2, 0.2} : tolerance_for(DType::f32, terms);
+    const bool same = bitwise && same_start;
+    same ? expect_same(got, want, what) : expect_close(got, want, limit, what);
   };
   compare(first.y, rows_of(whole.y, 0, at), "first y");
   compare(second.y, rows_of(whole.y, at, rest), "second y");
   compare(second.final, whole.final, "final");
   compare(first.dinitial, whole.dinitial, "dinitial");
   compare(first.grads.q, rows_of(whole.grads.q, 0, at), "first dq");
-  compare(second.grads.q, rows_of(whole.grads.q, at, rest), "second dq");
+  // Backward of the recurrence starts a segment's first chunk from its f32 initial state, but any other one
+  // from a checkpoint, which bf16 rounds: the second piece's dq reads the more exact of the two.
+  const bool same_start = !(rounded && whole.method == DeltaMethod::recurrent);
+  compare(second.grads.q, rows_of(whole.grads.q, at, rest), "second dq", same_start);
   compare(first.grads.k, rows_of(whole.grads.k, 0, at), "first dk");
   compare(first.grads.v, rows_of(whole.grads.v, 0, at), "first dv");
   compare(first.grads.log_decay, rows_of(whole.grads.log_decay, 0, at), "first dlog_decay");

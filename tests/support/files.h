@@ -39,8 +39,10 @@ inline std::filesystem::path put(const std::filesystem::path& path, std::string_
 }
 
 inline std::filesystem::path golden(std::string_view name) {
-  const char* moved = std::getenv("BRAID_TEST_GOLDEN");  // where the tests run on another machine than they were built
-  return (moved != nullptr ? std::filesystem::path(moved) : std::filesystem::path(BRAID_SOURCE_DIR) / "tests/golden") /
+  const char* moved =
+      std::getenv("BRAID_TEST_GOLDEN");  // where the tests run on another machine than they were built
+  return (moved != nullptr ? std::filesystem::path(moved)
+                           : std::filesystem::path(BRAID_SOURCE_DIR) / "tests/golden") /
          name;
 }
 

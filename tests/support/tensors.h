@@ -18,8 +18,8 @@ struct Fill {
 
 enum class Contents : bool { real, null };  // null: shapes only, for dry runs
 
-// Each tensor is its own block of exact size, so that sanitizers see what is read past its end. In device memory
-// nothing here may be touched through the tensor itself: use set() and on_host().
+// Each tensor is its own block of exact size, so that sanitizers see what is read past its end. In device
+// memory nothing here may be touched through the tensor itself: use set() and on_host().
 class TestTensors {
  public:
   explicit TestTensors(std::uint64_t seed, DType rounding = DType::f32, Contents contents = Contents::real,

@@ -65,11 +65,13 @@ struct Trial {
 using Run = std::function<void(Trial&)>;
 
 // Inputs are rounded to `rounding` whatever the dtype that holds them. Results end up in host memory.
-Trial run_on(TestContext& context, DType dtype, std::uint64_t seed, const Run& run, DType rounding = DType::f32);
+Trial run_on(TestContext& context, DType dtype, std::uint64_t seed, const Run& run,
+             DType rounding = DType::f32);
 
 // Judges the cpu backend (f32, fast and strict) by the reference in f64, whose own f32 results are judged the
 // same way. One and two threads must agree in every bit, and a dry run must need exactly the scratch memory
-// that the real one did. With testing_cuda(): the cuda backend in f32 and in bf16, two runs agreeing in every bit.
+// that the real one did. With testing_cuda(): the cuda backend in f32 and in bf16, two runs agreeing in every
+// bit.
 void expect_backends_agree(std::string_view what, const Run& run, std::uint64_t seed = 1);
 
 // Compares result by result, by the tolerances of `got`.

@@ -26,7 +26,8 @@ std::unique_ptr<BackendState> make_state(const Options& options);
 }  // namespace cpu
 
 namespace cuda {
-// One NVIDIA GPU of the Hopper generation. Throws when braid was built without CUDA or no such device is there.
+// One NVIDIA GPU of the Hopper generation. Throws when braid was built without CUDA or no such device is
+// there.
 Backend make_backend();
 // Whether make_backend() would succeed.
 bool available();

@@ -36,7 +36,8 @@ const std::shared_ptr<Memory>& host_memory() {
   return memory;
 }
 
-Buffer::Buffer(std::size_t bytes, std::shared_ptr<Memory> memory) : memory_(std::move(memory)), bytes_(bytes) {
+Buffer::Buffer(std::size_t bytes, std::shared_ptr<Memory> memory)
+    : memory_(std::move(memory)), bytes_(bytes) {
   if (bytes != 0) data_ = memory_->allocate(bytes);
 }
 

@@ -14,8 +14,8 @@ constexpr std::size_t align_up(std::size_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-// A kind of memory: where buffers come from, and how the host's bytes get in and out. read, write and zero happen
-// after the work that was given to the device before them, and before what follows.
+// A kind of memory: where buffers come from, and how the host's bytes get in and out. read, write and zero
+// happen after the work that was given to the device before them, and before what follows.
 class Memory {
  public:
   virtual ~Memory() = default;

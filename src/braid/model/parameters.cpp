@@ -141,7 +141,8 @@ HostParameters::HostParameters(const ParameterSet& set, const ModelConfig& confi
   tree_ = copy_.tree();
 }
 
-ComputeCopy::ComputeCopy(const ModelConfig& config, const Parameters& master, std::shared_ptr<Memory> memory) {
+ComputeCopy::ComputeCopy(const ModelConfig& config, const Parameters& master,
+                         std::shared_ptr<Memory> memory) {
   const auto make = [&](Arena& arena) {
     tree_ = master;
     visit(tree_, config, [&](const ParameterSpec& spec, Tensor& t) {

@@ -65,8 +65,8 @@ class HostParameters {
   Parameters tree_;
 };
 
-// The tree that the layers compute with in bf16: matrices and embedding in a buffer of their own, everything precise
-// is `master`'s own memory.
+// The tree that the layers compute with in bf16: matrices and embedding in a buffer of their own, everything
+// precise is `master`'s own memory.
 class ComputeCopy {
  public:
   ComputeCopy() = default;
@@ -79,8 +79,8 @@ class ComputeCopy {
   Parameters tree_;
 };
 
-// Fills the tree, which lies in `memory`, with initial values: value i of a parameter depends on the seed and its
-// name alone.
+// Fills the tree, which lies in `memory`, with initial values: value i of a parameter depends on the seed and
+// its name alone.
 void initialize(const Parameters& p, const ModelConfig& config, std::uint64_t seed,
                 Memory& memory = *host_memory());
 

@@ -154,8 +154,8 @@ ConstTensor Session::extend(const std::vector<std::vector<std::int32_t>>& tokens
   return on_host(logits);
 }
 
-// The inputs of one token each always lie at the same addresses, so that the work on them can be recorded. Its first
-// time is not: libraries make their plans then.
+// The inputs of one token each always lie at the same addresses, so that the work on them can be recorded.
+// Its first time is not: libraries make their plans then.
 ConstTensor Session::decode(Context& ctx, Arena& work, const Inputs& inputs) {
   if (!backend_.record || !decoded_) {
     decoded_ = true;

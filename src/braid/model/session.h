@@ -37,8 +37,8 @@ class Session {
   Session(const Backend& backend, const ModelConfig& config, const Parameters& parameters,
           SessionOptions options);
 
-  // Appends tokens[s] to sequence s (possibly none) and returns logits (rows, V), f32 (f64) in host memory, valid
-  // until the next call: the last token of each sequence that got tokens, in order; or every token.
+  // Appends tokens[s] to sequence s (possibly none) and returns logits (rows, V), f32 (f64) in host memory,
+  // valid until the next call: the last token of each sequence that got tokens, in order; or every token.
   ConstTensor extend(const std::vector<std::vector<std::int32_t>>& tokens, LogitRows rows = LogitRows::last);
   // Empties sequence s: its caches and states are as if it had never been used.
   void reset(std::int64_t sequence);

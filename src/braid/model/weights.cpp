@@ -209,7 +209,8 @@ Shape convolution_shape(const ConstTensor& t) { return {t.shape[0], 1, t.shape[1
 
 }  // namespace
 
-void load_weights(const Parameters& p, const ModelConfig& config, const io::TensorFiles& files, Memory& memory) {
+void load_weights(const Parameters& p, const ModelConfig& config, const io::TensorFiles& files,
+                  Memory& memory) {
   Lookup lookup(files, config);
   for (const auto& [spec, tensor] : list(p, config)) {
     if (tensor.device == Device::cpu) {

@@ -6,8 +6,9 @@
 
 namespace braid::model {
 
-// Fills `p` (already made for `config`, in `memory`) from the files, converting between f32, bf16, f16 and f64. Every
-// parameter must be there with the right shape, and nothing else may be; errors name folder and tensor.
+// Fills `p` (already made for `config`, in `memory`) from the files, converting between f32, bf16, f16 and
+// f64. Every parameter must be there with the right shape, and nothing else may be; errors name folder and
+// tensor.
 void load_weights(const Parameters& p, const ModelConfig& config, const io::TensorFiles& files,
                   Memory& memory = *host_memory());
 
@@ -20,7 +21,8 @@ struct SaveOptions {
   DType dtype = DType::f32;                            // f32, bf16 or f16; A_log and dt_bias stay f32
   std::size_t max_shard_bytes = std::size_t{5} << 30;  // 0: one file
 };
-// Writes config.json and the weights, which lie in host memory, into `folder` (made if missing), each file atomically.
+// Writes config.json and the weights, which lie in host memory, into `folder` (made if missing), each file
+// atomically.
 void save_model(const io::fs::path& folder, const Parameters& p, const ModelConfig& config,
                 SaveOptions options);
 

@@ -32,7 +32,8 @@ struct Backend {
   Context measuring_context(Arena& scratch) const {
     return {Device::dry, &dry, &scratch, state.get(), arithmetic, nullptr};
   }
-  // Activations that go with matrices of this dtype: a CPU computes in f32 (f64) whatever the matrices are kept in.
+  // Activations that go with matrices of this dtype: a CPU computes in f32 (f64) whatever the matrices are
+  // kept in.
   DType activation_dtype(DType matrix) const {
     return device == Device::cuda || matrix == DType::f64 ? matrix : DType::f32;
   }

@@ -9,8 +9,8 @@ struct RmsNormOptions {
   double epsilon = 1e-6;  // inside the square root
 };
 
-// y (N, C) = x · inverse_rms · weight (C); inverse_rms (N) is written for backward. Weights, their gradients and
-// inverse_rms have the accumulator dtype.
+// y (N, C) = x · inverse_rms · weight (C); inverse_rms (N) is written for backward. Weights, their gradients
+// and inverse_rms have the accumulator dtype.
 void rms_norm_forward(Context&, Tensor y, Tensor inverse_rms, ConstTensor x, ConstTensor weight,
                       RmsNormOptions);
 

@@ -8,7 +8,8 @@ namespace braid::ops {
 struct Segments {
   ConstTensor
       offsets;  // i32 (S + 1), ascending from 0 to N; segment s holds tokens [offsets[s], offsets[s+1])
-  std::int64_t longest = 0;  // no segment is longer than this; 0: not known, N. N = count · longest: all are equal
+  std::int64_t longest =
+      0;  // no segment is longer than this; 0: not known, N. N = count · longest: all are equal
   std::int64_t count() const { return offsets.shape[0] - 1; }
 };
 

@@ -13,10 +13,10 @@ struct QkvInputs {
   ConstTensor q, k, v;
 };
 
-// [q | k | v] = silu(conv(x)), x (N, C) with C = Cq + Ck + Cv, weight (C, W), accumulator dtype: tap W - 1 meets
-// the token itself. `state` (S, W - 1, C), or undefined: the W - 1 inputs before each segment, oldest first; replaced
-// by the last W - 1 inputs after it. Undefined: zeros before, nothing written. A segment of length one is a
-// decode step.
+// [q | k | v] = silu(conv(x)), x (N, C) with C = Cq + Ck + Cv, weight (C, W), accumulator dtype: tap W - 1
+// meets the token itself. `state` (S, W - 1, C), or undefined: the W - 1 inputs before each segment, oldest
+// first; replaced by the last W - 1 inputs after it. Undefined: zeros before, nothing written. A segment of
+// length one is a decode step.
 void short_convolution_forward(Context&, QkvOutputs, Tensor state, ConstTensor x, ConstTensor weight,
                                Segments);
 // Overwrites dx (N, C), adds into dweight (C, W). For segments that began with a zero state.

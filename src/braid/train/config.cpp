@@ -195,9 +195,9 @@ RunConfig read_run_config(const fs::path& path, const std::vector<std::string>& 
   }
   c.recompute = choose<model::Recompute>(
       train, "recompute", "none", {{"none", model::Recompute::none}, {"block", model::Recompute::block}});
-  c.precision = choose<Precision>(
-      train, "precision", "auto",
-      {{"auto", Precision::automatic}, {"f32", Precision::f32}, {"bf16", Precision::bf16}});
+  c.precision =
+      choose<Precision>(train, "precision", "auto",
+                        {{"auto", Precision::automatic}, {"f32", Precision::f32}, {"bf16", Precision::bf16}});
   c.optimizer = read_optimizer(f.table_or_empty("optimizer"));
   c.schedule = read_schedule(f.table_or_empty("schedule"));
   if (c.schedule.warmup_steps > c.steps) {

@@ -149,8 +149,8 @@ class Run {
       model::initialize(trainer_.parameters().tree(), config_.model, config_.seed,
                         trainer_.parameters().memory());
     } else {
-      model::load_weights(trainer_.parameters().tree(), config_.model,
-                          io::TensorFiles(config_.initial_model), trainer_.parameters().memory());
+      model::load_weights(trainer_.parameters().tree(), config_.model, io::TensorFiles(config_.initial_model),
+                          trainer_.parameters().memory());
     }
     trainer_.parameters_changed();
     return 0;

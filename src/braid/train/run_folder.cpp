@@ -36,7 +36,8 @@ std::string first_difference(const std::string& a, const std::string& b) {
 std::vector<io::NamedTensor> moments(const model::Parameters& first, const model::Parameters& second,
                                      const model::ModelConfig& config) {
   std::vector<io::NamedTensor> all;
-  for (const auto& [prefix, tree] : {std::pair{"first_moment.", &first}, std::pair{"second_moment.", &second}}) {
+  for (const auto& [prefix, tree] :
+       {std::pair{"first_moment.", &first}, std::pair{"second_moment.", &second}}) {
     for (const auto& [spec, tensor] : model::list(*tree, config)) all.push_back({prefix + spec.name, tensor});
   }
   return all;
@@ -192,7 +193,8 @@ void RunFolder::save(const Trainer& trainer, const text::Tokenizer& tokenizer, s
   write_model(unfinished, trainer, tokenizer);
   const model::HostParameters first(trainer.first_moment(), config_.model),
       second(trainer.second_moment(), config_.model);
-  io::write_safetensors(unfinished / "optimizer.safetensors", moments(first.tree(), second.tree(), config_.model));
+  io::write_safetensors(unfinished / "optimizer.safetensors",
+                        moments(first.tree(), second.tree(), config_.model));
   const nlohmann::ordered_json state{{"step", step},
                                      {"metrics_bytes", fs::file_size(metrics_->path)},
                                      {"arithmetic", trainer.backend().description}};

@@ -79,8 +79,8 @@ Trainer::Trainer(const Backend& backend, const RunConfig& config)
   policy_ = model::make_policy(ctx, policy_arena, config.model, length, activations_);
 }
 
-// Sizes the step's memory for the largest micro-batch. With document masking the number of segments varies: a batch
-// with more than were planned for plans again.
+// Sizes the step's memory for the largest micro-batch. With document masking the number of segments varies: a
+// batch with more than were planned for plans again.
 void Trainer::plan(const model::HostBatch& largest) {
   work_ = {};
   work_ = model::WorkMemory(backend_, [&](Context& ctx, Arena& step) {
@@ -151,8 +151,8 @@ void Trainer::parameters_changed() {
   });
 }
 
-// Nothing is read back before the end: the device works through the whole step. The update leaves everything as it
-// was where the gradients are not finite.
+// Nothing is read back before the end: the device works through the whole step. The update leaves everything
+// as it was where the gradients are not finite.
 StepResult Trainer::step(const data::Batch& batch, std::int64_t step) {
   const auto length = batch.sequence_length, micro = config_.micro_batch_size;
   require(batch.instances == config_.batch_size && length == config_.data.sequence_length,

@@ -58,7 +58,8 @@ class Trainer {
   DType activations_;
   model::ParameterSet parameters_, gradients_, first_, second_;
   model::ComputeCopy compute_;  // empty in f32
-  std::vector<model::NamedParameter> parameter_list_, gradient_list_, first_list_, second_list_, compute_list_;
+  std::vector<model::NamedParameter> parameter_list_, gradient_list_, first_list_, second_list_,
+      compute_list_;
   Buffer policy_buffer_, results_buffer_;
   model::Policy policy_;
   Tensor norm_;                // (2): gradient norm, clip scale

@@ -27,11 +27,13 @@ class DeviceMemory final : public Memory {
   }
   void write(void* to, const void* host, std::size_t bytes) override {
     if (bytes == 0) return;
-    check_cuda(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, state_->stream), "copy to the device");
+    check_cuda(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, state_->stream),
+               "copy to the device");
   }
   void read(void* host, const void* from, std::size_t bytes) override {
     if (bytes != 0) {
-      check_cuda(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, state_->stream), "copy to the host");
+      check_cuda(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, state_->stream),
+                 "copy to the host");
     }
     check_cuda(cudaStreamSynchronize(state_->stream), "work on the device");
   }
@@ -46,7 +48,8 @@ class DeviceMemory final : public Memory {
 class Graph final : public Recording {
  public:
   Graph(std::shared_ptr<State> state, const std::function<void()>& work) : state_(std::move(state)) {
-    check_cuda(cudaStreamBeginCapture(state_->stream, cudaStreamCaptureModeThreadLocal), "begin of a recording");
+    check_cuda(cudaStreamBeginCapture(state_->stream, cudaStreamCaptureModeThreadLocal),
+               "begin of a recording");
     try {
       work();
     } catch (...) {
@@ -93,14 +96,15 @@ Backend make_backend() {
   auto state = std::make_shared<State>();
   cudaDeviceProp properties{};
   check_cuda(cudaGetDeviceProperties(&properties, 0), "device 0");
-  Backend b{.name = "cuda",
-            .description = fmt::format("cuda, {}, {} multiprocessors", properties.name, state->multiprocessors),
-            .device = Device::cuda,
-            .ops = *op_table(),
-            .dry = dry::op_table(scratch_table()),
-            .state = state,
-            .arithmetic = Arithmetic::fast,
-            .memory = std::make_shared<DeviceMemory>(state)};
+  Backend b{
+      .name = "cuda",
+      .description = fmt::format("cuda, {}, {} multiprocessors", properties.name, state->multiprocessors),
+      .device = Device::cuda,
+      .ops = *op_table(),
+      .dry = dry::op_table(scratch_table()),
+      .state = state,
+      .arithmetic = Arithmetic::fast,
+      .memory = std::make_shared<DeviceMemory>(state)};
   b.record = [state](const std::function<void()>& work) { return std::make_unique<Graph>(state, work); };
   return b;
 }

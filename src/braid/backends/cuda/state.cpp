@@ -3,18 +3,21 @@
 namespace braid::cuda {
 
 void check_cuda(cudaError_t error, const char* what) {
-  if (error != cudaSuccess) fail("cuda: {}: {} ({})", what, cudaGetErrorString(error), cudaGetErrorName(error));
+  if (error != cudaSuccess)
+    fail("cuda: {}: {} ({})", what, cudaGetErrorString(error), cudaGetErrorName(error));
 }
 
 void check_blas(cublasStatus_t status, const char* what) {
-  if (status != CUBLAS_STATUS_SUCCESS) fail("cuda: {}: cuBLASLt says {}", what, cublasLtGetStatusString(status));
+  if (status != CUBLAS_STATUS_SUCCESS)
+    fail("cuda: {}: cuBLASLt says {}", what, cublasLtGetStatusString(status));
 }
 
 State::State() {
   cudaDeviceProp properties{};
   check_cuda(cudaGetDeviceProperties(&properties, 0), "device 0");
-  require(properties.major == 9, "cuda: device 0 is {} (compute capability {}.{}), this build is for 9.0 (Hopper)",
-          properties.name, properties.major, properties.minor);
+  require(properties.major == 9,
+          "cuda: device 0 is {} (compute capability {}.{}), this build is for 9.0 (Hopper)", properties.name,
+          properties.major, properties.minor);
   multiprocessors = properties.multiProcessorCount;
   shared_bytes = properties.sharedMemPerBlockOptin;
   check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");

@@ -11,7 +11,9 @@ void gradient_norm(Context&, Tensor result, ConstTensor gradients, double max_no
     double squares = 0;
     for (std::int64_t i = 0; i < gradients.count(); ++i) squares += to_double(g[i]) * to_double(g[i]);
     const double norm = std::sqrt(squares);
-    const double scale = !std::isfinite(norm) ? std::nan("") : max_norm > 0 && norm > max_norm ? max_norm / norm : 1.0;
+    const double scale = !std::isfinite(norm)              ? std::nan("")
+                         : max_norm > 0 && norm > max_norm ? max_norm / norm
+                                                           : 1.0;
     result.as<T>()[0] = static_cast<T>(std::isfinite(norm) ? norm : scale);
     result.as<T>()[1] = static_cast<T>(scale);
   });
