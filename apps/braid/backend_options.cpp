@@ -9,11 +9,11 @@ void BackendOptions::add_to(CLI::App& command) {
   command.add_option("--backend,--device", name, "cpu, cuda (one GPU), or reference (plain loops, slow)")
       ->check(CLI::IsMember({"cpu", "cuda", "reference"}))
       ->capture_default_str();
-  command.add_option("--threads", threads, "threads, 0: all")
+  command.add_option("--threads", threads, "threads of the cpu, 0: all")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
   command.add_flag("--strict", strict,
-                   "results of one sequence do not depend on its neighbours, bit for bit");
+                   "results of one sequence do not depend on its neighbours, bit for bit (not on cuda)");
   command.add_option("--simd", target, "force a SIMD target (AVX3, AVX2, SCALAR), for tests");
 }
 

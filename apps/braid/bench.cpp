@@ -193,6 +193,7 @@ void write_models(const Options& o) {
 }
 
 void run(const Options& o) {
+  require(o.backend.name != "cuda", "bench cpu times the CPU: 'braid bench gpu' is the GPU's");
   if (!o.write_models.empty()) return write_models(o);
   require(o.micro_batch_size == 0 || o.batch_size % o.micro_batch_size == 0,
           "--micro-batch {} does not divide --batch {}", o.micro_batch_size, o.batch_size);

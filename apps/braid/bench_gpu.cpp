@@ -416,8 +416,10 @@ void bench_step(const Backend& backend, const Ceilings& ceilings, Filler& filler
   config.batch_size = config.micro_batch_size = o.batch_size;
   config.steps = 1000;
   config.recompute = model::Recompute::block;
+  config.kept_blocks = train::kAsManyAsFit;
   train::Trainer trainer(backend, config);
-  fmt::print("training step: {:.2f} GiB planned\n", static_cast<double>(trainer.planned_bytes()) / (1 << 30));
+  fmt::print("training step: {:.2f} GiB planned, {} blocks keep their activations\n",
+             static_cast<double>(trainer.planned_bytes()) / (1 << 30), trainer.kept_blocks());
   std::fflush(stdout);
   filler.weights(trainer.parameters().tree(), c);
   trainer.parameters_changed();

@@ -130,7 +130,8 @@ void add_eval(CLI::App& app) {
       ->check(CLI::Range(1, 1 << 30))  // offsets have 32 bits
       ->capture_default_str();
   command->add_flag("--document-masking", o->document_masking, "token files: nothing passes an end of text");
-  command->add_option("--dtype", o->dtype, "of the large matrices in memory")
+  command
+      ->add_option("--dtype", o->dtype, "of the large matrices in memory; on a GPU also what is computed in")
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();
   command->add_flag("--json", o->json, "one JSON object a line");

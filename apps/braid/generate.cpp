@@ -115,7 +115,8 @@ void add_generate(CLI::App& app) {
   command->add_flag("--ignore-end-of-text", o->ignore_end_of_text, "go on past an end of text");
   command->add_flag("--stream,!--no-stream", o->stream, "print as tokens come (one prompt, no --json)");
   command->add_flag("--json", o->json, "one JSON object a prompt: prompt, text, prompt_tokens, ids, finish");
-  command->add_option("--dtype", o->dtype, "of the large matrices in memory")
+  command
+      ->add_option("--dtype", o->dtype, "of the large matrices in memory; on a GPU also what is computed in")
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();
   command->add_option("--context", g.context, "tokens that prompt and text may reach, 0: the model's limit")

@@ -1,4 +1,6 @@
 // The published implementation's numbers through the CUDA backend, in f32 and in bf16.
+#include <cmath>
+
 #include "braid/backends/backends.h"
 #include "braid/eval/dump.h"
 #include "tests/support/comparator.h"
@@ -11,35 +13,72 @@ namespace {
 constexpr const char* kCases[] = {"hybrid",         "hybrid-nope", "hybrid-no-positions",
                                   "hybrid-gqa-gva", "olmo3",       "olmo3-yarn"};
 
-Tolerance tolerance(const std::string& name, DType compute) {
-  const bool f32 = compute == DType::f32;
-  if (name.starts_with("grad.")) return f32 ? Tolerance{1e-3, 1e-1} : Tolerance{5e-2, 1};
-  if (name == "loss" || name == "z_loss" || name == "adamw.losses") {
-    return f32 ? Tolerance{1e-5, 1e-5} : Tolerance{2e-2, 2e-2};
-  }
-  return f32 ? Tolerance{1e-4, 1e-3} : Tolerance{2e-2, 2e-1};  // logits, step_logits
+Tolerance f32_tolerance(const std::string& name) {
+  if (name.starts_with("grad.")) return {1e-3, 1e-1};
+  if (name == "loss" || name == "z_loss" || name == "adamw.losses") return {1e-5, 1e-5};
+  return {1e-4, 1e-3};  // logits, step_logits
 }
 
-void expect_golden(const std::string& name, DType compute) {
-  const Backend& backend = cuda_context().backend();
-  const model::Model model = model::load_model(golden(name), {.matrix = compute}, backend.memory);
-  const io::TensorFiles want(golden(name) / "golden.safetensors");
+io::TensorFiles wanted(const std::string& name) {
+  return io::TensorFiles(golden(name) / "golden.safetensors");
+}
+
+void dump_of(eval::TensorBag& out, const std::string& name, const Backend& backend, DType matrix) {
+  const model::Model model = model::load_model(golden(name), {.matrix = matrix}, backend.memory);
+  eval::dump(out, backend, model, wanted(name), eval::DumpGradients::yes);
+}
+
+// Over all tensors of one kind: "logits", "step_logits", "grad.".
+double relative_error(const eval::TensorBag& got, const io::TensorFiles& want, std::string_view kind) {
+  double difference = 0, norm = 0;
+  for (const auto& [name, tensor] : want.tensors()) {
+    if (!name.starts_with(kind)) continue;
+    const ConstTensor& mine = got.at(name);
+    for (std::int64_t i = 0; i < tensor.count(); ++i) {
+      const double d = element(mine, i) - element(tensor, i);
+      difference += d * d;
+      norm += element(tensor, i) * element(tensor, i);
+    }
+  }
+  return std::sqrt(difference / norm);
+}
+
+class GpuGolden : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(GpuGolden, F32) {
+  const std::string name = GetParam();
   eval::TensorBag got;
-  eval::dump(got, backend, model, want, eval::DumpGradients::yes);
+  dump_of(got, name, cuda_context().backend(), DType::f32);
+  const auto want = wanted(name);
   for (const auto& [tensor_name, tensor] : want.tensors()) {
     if (tensor_name == "input_ids" || tensor_name == "prompt") continue;
-    const auto what = fmt::format("{} {} {}", name, name_of(compute), tensor_name);
-    if (tensor.dtype != DType::i64) {
-      expect_close(got.at(tensor_name), tensor, tolerance(tensor_name, compute), what);
-    } else if (compute == DType::f32) {  // in bf16 near ties may fall either way
+    const auto what = name + " " + tensor_name;
+    if (tensor.dtype == DType::i64) {
       expect_same(got.at(tensor_name), tensor, what);
+    } else {
+      expect_close(got.at(tensor_name), tensor, f32_tolerance(tensor_name), what);
     }
   }
 }
 
-class GpuGolden : public ::testing::TestWithParam<const char*> {};
-TEST_P(GpuGolden, F32) { expect_golden(GetParam(), DType::f32); }
-TEST_P(GpuGolden, Bf16) { expect_golden(GetParam(), DType::bf16); }
+// The limits 2e-2 (logits) and 5e-2 (gradients) hold where the model's conditioning lets any bf16 reach them.
+// In the three hybrids without grouped heads, rounding the matrices to bf16 alone, all else in f32, moves
+// logits by about 4 % and gradients by 10 to 20 %: there computing in bf16 may move them twice as far.
+// docs/gpu.md has the figures.
+TEST_P(GpuGolden, Bf16) {
+  const std::string name = GetParam();
+  eval::TensorBag got, rounded;
+  dump_of(got, name, cuda_context().backend(), DType::bf16);
+  dump_of(rounded, name, make_backend("cpu"), DType::bf16);
+  const auto want = wanted(name);
+  for (const auto& [kind, limit] :
+       {std::pair{"logits", 2e-2}, std::pair{"step_logits", 2e-2}, std::pair{"grad.", 5e-2}}) {
+    const double error = relative_error(got, want, kind), inherent = relative_error(rounded, want, kind);
+    fmt::print("{:<20} {:<12} error {:.4f}, matrices rounded alone {:.4f}\n", name, kind, error, inherent);
+    EXPECT_LE(error, std::max(limit, 2 * inherent)) << name << " " << kind;
+  }
+  expect_close(got.at("adamw.losses"), want.at("adamw.losses"), {2e-2, 2e-2}, name + " adamw.losses");
+}
 
 std::string test_name(const ::testing::TestParamInfo<const char*>& info) {
   std::string name = info.param;

@@ -1,5 +1,7 @@
 // Whole small models on the GPU: judged by the reference, bit-identical when repeated or recomputed, in
 // exactly the planned memory, and the same in training, prefill and decode.
+#include <cmath>
+
 #include "braid/model/session.h"
 #include "braid/model/work_memory.h"
 #include "tests/support/small_models.h"
@@ -83,6 +85,30 @@ class GpuModel : public ::testing::TestWithParam<std::size_t> {
   model::ParameterSet host_;
 };
 
+// How far `got` is from `want`, over all elements.
+double relative_error(const ConstTensor& got, const ConstTensor& want) {
+  double difference = 0, norm = 0;
+  for (std::int64_t i = 0; i < want.count(); ++i) {
+    const double d = element(got, i) - element(want, i);
+    difference += d * d;
+    norm += element(want, i) * element(want, i);
+  }
+  return std::sqrt(difference / norm);
+}
+
+// The weights with the matrices rounded to bf16, in f32.
+model::ParameterSet rounded(const model::ModelConfig& config, std::uint64_t seed) {
+  auto set = small_parameters(config, seed);
+  for (const auto& [spec, t] : model::list(set.tree(), config)) {
+    if (spec.role == nn::ParameterRole::precise) continue;
+    for (std::int64_t i = 0; i < t.count(); ++i) {
+      float& x = t.as<float>()[i];
+      x = static_cast<float>(BFloat16(x));
+    }
+  }
+  return set;
+}
+
 // Gradient by gradient: a small parameter must not hide behind a large one.
 void expect_gradients(const SmallModel& m, const Differentiated& got, const Differentiated& want,
                       Tolerance t) {
@@ -97,15 +123,27 @@ TEST_P(GpuModel, IsTheReference) {
   const Backend reference = make_backend("reference");
   auto want =
       differentiate(reference, model_, Weights(reference, model_.config, host_, DType::f32), DType::f32);
-  for (const auto& [compute, losses, gradients] :
-       {std::tuple{DType::f32, Tolerance{1e-5, 1e-4}, Tolerance{1e-3, 1e-1}},
-        std::tuple{DType::bf16, Tolerance{2e-2, 2e-1}, Tolerance{5e-2, 1}}}) {
-    const auto what = fmt::format("{} {}", model_.name, name_of(compute));
-    auto got = differentiate(cuda(), model_, Weights(cuda(), model_.config, host_, compute), compute);
-    expect_close(host_tensor(got.losses), host_tensor(want.losses), losses, what + " losses");
-    SCOPED_TRACE(what);
-    expect_gradients(model_, got, want, gradients);
-  }
+  auto got = differentiate(cuda(), model_, Weights(cuda(), model_.config, host_, DType::f32), DType::f32);
+  expect_close(host_tensor(got.losses), host_tensor(want.losses), {1e-5, 1e-4}, model_.name + " losses");
+  expect_gradients(model_, got, want, {1e-3, 1e-1});
+}
+
+// What bf16 may cost depends on the model: rounding the matrices alone, with everything else in f32, already
+// moves the gradients of these small random ones by several percent. Computing in bf16 may move them three
+// times as far.
+TEST_P(GpuModel, Bf16StaysNearTheReference) {
+  const Backend reference = make_backend("reference");
+  auto want =
+      differentiate(reference, model_, Weights(reference, model_.config, host_, DType::f32), DType::f32);
+  const auto nearby = rounded(model_.config, 7);
+  const auto floor =
+      differentiate(reference, model_, Weights(reference, model_.config, nearby, DType::f32), DType::f32);
+  auto got = differentiate(cuda(), model_, Weights(cuda(), model_.config, host_, DType::bf16), DType::bf16);
+  expect_close(host_tensor(got.losses), host_tensor(want.losses), {2e-2, 2e-1}, model_.name + " losses");
+  const double inherent = relative_error(floor.gradients.flat(), want.gradients.flat());
+  const double error = relative_error(got.gradients.flat(), want.gradients.flat());
+  fmt::print("{:<14} gradients: error {:.4f}, matrices rounded alone {:.4f}\n", model_.name, error, inherent);
+  EXPECT_LE(error, std::max(5e-2, 3 * inherent)) << model_.name;
 }
 
 TEST_P(GpuModel, RepeatedAndRecomputedBitForBitInThePlannedMemory) {

@@ -20,6 +20,8 @@ class Memory {
  public:
   virtual ~Memory() = default;
   virtual Device device() const = 0;
+  // Bytes that can still be allocated; the host's are not counted.
+  virtual std::size_t available() const { return SIZE_MAX; }
   // Zeroed, aligned to kAlignment; throws when there is not enough.
   virtual std::byte* allocate(std::size_t bytes) = 0;
   virtual void release(std::byte* data, std::size_t bytes) noexcept = 0;

@@ -31,16 +31,22 @@ Tensor embed(Context& ctx, Arena& arena, const Parameters& p, const Policy& poli
   return x;
 }
 
+bool recomputed(const LossOptions& options, std::size_t block, std::size_t blocks) {
+  return options.recompute == Recompute::block &&
+         static_cast<std::int64_t>(blocks - block) > options.kept_blocks;
+}
+
 Stack forward_for_training(Context& ctx, Arena& step, const Parameters& p, const Policy& policy,
-                           const Batch& batch, Recompute recompute) {
+                           const Batch& batch, LossOptions options) {
   Stack stack;
   Tensor x = embed(ctx, step, p, policy, batch);
   for (std::size_t i = 0; i < p.blocks.size(); ++i) {
     const Tensor y = step.make(x.dtype, x.shape);
     stack.inputs.push_back(x);
-    if (recompute == Recompute::block) {
+    if (recomputed(options, i, p.blocks.size())) {
       Arena::Scope scope(step);
       Block::forward(ctx, step, y, x, p.blocks[i], policy.blocks[i], batch.tokens);
+      stack.blocks.emplace_back();
     } else {
       stack.blocks.push_back(Block::forward(ctx, step, y, x, p.blocks[i], policy.blocks[i], batch.tokens));
     }
@@ -75,7 +81,7 @@ struct HeadGradients {
 void head_loss(Context& ctx, TokenLosses out, HeadGradients grads, ConstTensor x, ConstTensor head,
                ConstTensor targets, LossOptions options) {
   Arena::Scope scope(*ctx.scratch);
-  const auto tokens = x.shape[0], rows = std::min(head_rows(head.shape[0]), tokens);
+  const auto tokens = x.shape[0], rows = std::min(head_rows(head.shape[0], x.dtype), tokens);
   const bool wanted = grads.dx.defined();
   const Tensor all_logits = ctx.scratch->make(x.dtype, {rows, head.shape[0]});
   for (std::int64_t begin = 0; begin < tokens; begin += rows) {
@@ -105,7 +111,8 @@ LossSums sum_losses(Memory& memory, const TokenLosses& losses) {
   return sum;
 }
 
-std::int64_t head_rows(std::int64_t vocabulary_size) {
+std::int64_t head_rows(std::int64_t vocabulary_size, DType logits) {
+  if (logits == DType::bf16) return 2048;
   constexpr std::int64_t kLogits = std::int64_t{1} << 24;  // 64 MB of f32
   return std::clamp<std::int64_t>(kLogits / vocabulary_size, 64, 2048);
 }
@@ -113,14 +120,14 @@ std::int64_t head_rows(std::int64_t vocabulary_size) {
 void loss_and_gradients(Context& ctx, Arena& step, TokenLosses out, const Parameters& grads,
                         const Parameters& p, const Policy& policy, const Batch& batch, LossOptions options) {
   Arena::Scope scope(step);
-  const Stack stack = forward_for_training(ctx, step, p, policy, batch, options.recompute);
+  const Stack stack = forward_for_training(ctx, step, p, policy, batch, options);
   const Tensor d = step.make(stack.normed.dtype, stack.normed.shape);
   head_loss(ctx, out, {d, grads.output_head()}, stack.normed, p.output_head(), batch.targets, options);
   ops::rms_norm_backward(ctx, d, grads.final_norm, d, {stack.output, p.final_norm, stack.inverse_rms},
                          ops::Accumulate::no);
   for (std::size_t i = p.blocks.size(); i-- > 0;) {
     Arena::Scope block(step);
-    if (options.recompute == Recompute::block) {
+    if (recomputed(options, i, p.blocks.size())) {
       const Tensor y = step.make(d.dtype, d.shape);
       const auto saved =
           Block::forward(ctx, step, y, stack.inputs[i], p.blocks[i], policy.blocks[i], batch.tokens);

@@ -23,6 +23,7 @@ struct LossOptions {
   double scale = 1;   // weight of each token's loss in the gradients: 1 / predicted tokens of the whole batch
   double z_loss = 0;  // coefficient of logsumexp²
   Recompute recompute = Recompute::none;
+  std::int64_t kept_blocks = 0;  // with Recompute::block: so many of the last blocks keep what backward needs
 };
 
 struct TokenLosses {
@@ -43,8 +44,9 @@ void score(Context&, Arena& step, TokenLosses out, const Parameters&, const Poli
 // logits (N, V), of the activations' dtype or its accumulator dtype.
 void compute_logits(Context&, Arena& step, Tensor logits, const Parameters&, const Policy&, const Batch&);
 
-// Rows of logits that exist at one time in the loss: about 64 MB of them, so that full logits are never
-// stored.
-std::int64_t head_rows(std::int64_t vocabulary_size);
+// Rows of logits that exist at one time in the loss, so that full logits are never stored: about 64 MB of
+// them in f32; 2048 rows in bf16, where the matrix units want many and each pass over the head's gradient
+// costs more.
+std::int64_t head_rows(std::int64_t vocabulary_size, DType logits);
 
 }  // namespace braid::model

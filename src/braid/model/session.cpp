@@ -52,6 +52,15 @@ Session::Session(const Backend& backend, const ModelConfig& config, const Parame
   call.longest = options_.max_tokens;
   Arena work = Arena::measuring();
   run(dry, work, upload_inputs(dry, work, call));
+  {  // One token each may be done in another way, with other scratch.
+    Call step;
+    step.ids.assign(static_cast<std::size_t>(options_.sequences), 0);
+    step.positions = step.logit_tokens = step.ids;
+    step.offsets.assign(static_cast<std::size_t>(options_.sequences) + 1, 0);
+    step.longest = 1;
+    Arena step_work = Arena::measuring();
+    run(dry, step_work, upload_inputs(dry, step_work, step));
+  }
   work_buffer_ = Buffer(work.peak(), backend.memory);
   scratch_buffer_ = Buffer(scratch.peak(), backend.memory);
 

@@ -1,5 +1,7 @@
 // Memory for a repeated piece of work, sized exactly by running it dry first.
 #pragma once
+#include <algorithm>
+
 #include "braid/ops/backend.h"
 
 namespace braid::model {
@@ -16,14 +18,23 @@ class WorkMemory {
     step_ = Buffer(step.peak(), backend.memory);
     scratch_ = Buffer(scratch.peak(), backend.memory);
   }
-  // Runs `work` in the planned memory. Peaks are kept for comparison with the plan.
+  // Plans again where `work` needs more than was planned.
+  template <class Work>
+  void grow(const Backend& backend, Work&& work) {
+    Arena step = Arena::measuring(), scratch = Arena::measuring();
+    Context ctx = backend.measuring_context(scratch);
+    work(ctx, step);
+    if (step.peak() > step_.bytes()) step_ = {}, step_ = Buffer(step.peak(), backend.memory);
+    if (scratch.peak() > scratch_.bytes()) scratch_ = {}, scratch_ = Buffer(scratch.peak(), backend.memory);
+  }
+  // Runs `work` in the planned memory. Peaks over all runs are kept for comparison with the plan.
   template <class Work>
   void run(const Backend& backend, Work&& work) {
     Arena step(step_), scratch(scratch_);
     Context ctx = backend.context(scratch);
     work(ctx, step);
-    step_peak_ = step.peak();
-    scratch_peak_ = scratch.peak();
+    step_peak_ = std::max(step_peak_, step.peak());
+    scratch_peak_ = std::max(scratch_peak_, scratch.peak());
   }
   std::size_t step_bytes() const { return step_.bytes(); }
   std::size_t scratch_bytes() const { return scratch_.bytes(); }

@@ -73,30 +73,57 @@ Trainer::Trainer(const Backend& backend, const RunConfig& config)
 
   const auto layout = model::RowLayout::of(config.micro_batch_size, length);
   const std::vector<std::int32_t> zeros(layout.positions.size(), 0);
-  plan({zeros, zeros, layout.positions, layout.offsets});
+  choose_plan({zeros, zeros, layout.positions, layout.offsets});
   Arena policy_arena(policy_buffer_), scratch(nullptr, 0, backend.device);
   Context ctx = backend.context(scratch);
   policy_ = model::make_policy(ctx, policy_arena, config.model, length, activations_);
 }
 
-// Sizes the step's memory for the largest micro-batch. With document masking the number of segments varies: a
-// batch with more than were planned for plans again.
-void Trainer::plan(const model::HostBatch& largest) {
-  work_ = {};
-  work_ = model::WorkMemory(backend_, [&](Context& ctx, Arena& step) {
-    const auto batch = largest.upload(ctx, step);
-    const auto losses = losses_at(0, batch.ids.shape[0]);
-    model::loss_and_gradients(ctx, step, losses, gradients_.tree(), weights(), policy_, batch,
-                              {.recompute = config_.recompute});
-    model::score(ctx, step, losses, weights(), policy_, batch);
-    ops::gradient_norm(ctx, norm_, gradients_.flat(), 1);
-    ops::adamw(ctx, {parameters_.flat(), first_.flat(), second_.flat()}, gradients_.flat(), norm_, {});
-  });
-  planned_segments_ = static_cast<std::int64_t>(largest.offsets.size()) - 1;
+// Whatever runs in the step's memory, with the largest shapes.
+void Trainer::largest_work(Context& ctx, Arena& step, const model::HostBatch& largest) {
+  const auto batch = largest.upload(ctx, step);
+  const auto losses = losses_at(0, batch.ids.shape[0]);
+  model::loss_and_gradients(ctx, step, losses, gradients_.tree(), weights(), policy_, batch, loss_options());
+  model::score(ctx, step, losses, weights(), policy_, batch);
+  ops::gradient_norm(ctx, norm_, gradients_.flat(), 1);
+  ops::adamw(ctx, {parameters_.flat(), first_.flat(), second_.flat()}, gradients_.flat(), norm_, {});
 }
 
+model::LossOptions Trainer::loss_options() const {
+  return {.recompute = config_.recompute, .kept_blocks = kept_blocks_};
+}
+
+std::size_t Trainer::work_bytes(const model::HostBatch& largest) {
+  Arena step = Arena::measuring(), scratch = Arena::measuring();
+  Context ctx = backend_.measuring_context(scratch);
+  largest_work(ctx, step, largest);
+  return align_up(step.peak()) + align_up(scratch.peak());
+}
+
+// Settles how many blocks keep their activations, and makes the step's memory.
+void Trainer::choose_plan(const model::HostBatch& largest) {
+  const auto available = backend_.memory->available();
+  const auto blocks = static_cast<std::int64_t>(config_.model.layers.size());
+  kept_blocks_ = std::min(config_.kept_blocks, blocks);
+  if (config_.recompute == model::Recompute::block && config_.kept_blocks == kAsManyAsFit) {
+    for (kept_blocks_ = blocks; kept_blocks_ > 0 && work_bytes(largest) > available;) --kept_blocks_;
+  }
+  const auto needed = work_bytes(largest);
+  require(needed <= available,
+          "training: a step needs {} MiB beside the parameters, {} MiB are free: lower "
+          "train.micro_batch_size (now "
+          "{}){}",
+          needed >> 20, available >> 20, config_.micro_batch_size,
+          config_.recompute == model::Recompute::none ? ", or set train.recompute = \"auto\"" : "");
+  work_ = model::WorkMemory(backend_, [&](Context& ctx, Arena& step) { largest_work(ctx, step, largest); });
+  planned_offsets_.assign(largest.offsets.begin(), largest.offsets.end());
+}
+
+// With document masking the segments vary, and with them what some ops need.
 void Trainer::ensure_planned(const Micro& micro) {
-  if (static_cast<std::int64_t>(micro.offsets.size()) - 1 > planned_segments_) plan(micro.host());
+  if (micro.offsets == planned_offsets_) return;
+  work_.grow(backend_, [&](Context& ctx, Arena& step) { largest_work(ctx, step, micro.host()); });
+  planned_offsets_ = micro.offsets;
 }
 
 std::size_t Trainer::planned_bytes() const {
@@ -111,9 +138,12 @@ model::TokenLosses Trainer::losses_at(std::int64_t token, std::int64_t tokens) c
 void Trainer::accumulate(const Micro& micro, const model::TokenLosses& losses, double scale) {
   ensure_planned(micro);
   work_.run(backend_, [&](Context& ctx, Arena& step) {
-    model::loss_and_gradients(
-        ctx, step, losses, gradients_.tree(), weights(), policy_, micro.host().upload(ctx, step),
-        {.scale = scale, .z_loss = config_.optimizer.z_loss, .recompute = config_.recompute});
+    model::loss_and_gradients(ctx, step, losses, gradients_.tree(), weights(), policy_,
+                              micro.host().upload(ctx, step),
+                              {.scale = scale,
+                               .z_loss = config_.optimizer.z_loss,
+                               .recompute = config_.recompute,
+                               .kept_blocks = kept_blocks_});
   });
 }
 

@@ -30,6 +30,8 @@ class Trainer {
   // To be called after the parameters were written from outside.
   void parameters_changed();
 
+  // Blocks whose activations are kept where the others are computed again.
+  std::int64_t kept_blocks() const { return kept_blocks_; }
   const Backend& backend() const { return backend_; }
   DType activations() const { return activations_; }
   const model::ParameterSet& parameters() const { return parameters_; }
@@ -42,7 +44,10 @@ class Trainer {
 
  private:
   struct Micro;
-  void plan(const model::HostBatch& largest);
+  model::LossOptions loss_options() const;
+  void largest_work(Context& ctx, Arena& step, const model::HostBatch& largest);
+  std::size_t work_bytes(const model::HostBatch& largest);
+  void choose_plan(const model::HostBatch& largest);
   void ensure_planned(const Micro& micro);
   // Token losses of the micro-batch that begins at that token of the step's batch.
   model::TokenLosses losses_at(std::int64_t token, std::int64_t tokens) const;
@@ -65,7 +70,8 @@ class Trainer {
   Tensor norm_;                // (2): gradient norm, clip scale
   model::TokenLosses losses_;  // of the step's whole batch, read once at its end
   model::WorkMemory work_;
-  std::int64_t planned_segments_ = 0;
+  std::vector<std::int32_t> planned_offsets_;
+  std::int64_t kept_blocks_ = 0;
 };
 
 }  // namespace braid::train

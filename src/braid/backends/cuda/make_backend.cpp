@@ -10,6 +10,12 @@ class DeviceMemory final : public Memory {
   explicit DeviceMemory(std::shared_ptr<State> state) : state_(std::move(state)) {}
 
   Device device() const override { return Device::cuda; }
+  std::size_t available() const override {
+    std::size_t free = 0, total = 0;
+    check_cuda(cudaMemGetInfo(&free, &total), "memory");
+    constexpr std::size_t kReserve = std::size_t{1} << 29;  // for code that is loaded when it first runs
+    return free > kReserve ? free - kReserve : 0;
+  }
   std::byte* allocate(std::size_t bytes) override {
     void* data = nullptr;
     if (cudaMalloc(&data, bytes) != cudaSuccess) {
