@@ -1,5 +1,5 @@
-// The CUDA implementations of the ops, and the scratch that each makes: scratch::op makes the same tensors as op, in
-// the same order, and does nothing else.
+// The CUDA implementations of the ops, and the scratch that each makes: scratch::op makes the same tensors as
+// op, in the same order, and does nothing else.
 #pragma once
 #include "braid/ops/op_table.h"
 

@@ -1,4 +1,5 @@
-// What one CUDA device carries between calls: its stream, library handles and limits. One state serves one thread.
+// What one CUDA device carries between calls: its stream, library handles and limits. One state serves one
+// thread.
 #pragma once
 #include <cublasLt.h>
 #include <cuda_runtime.h>

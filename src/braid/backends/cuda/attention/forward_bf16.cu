@@ -10,7 +10,7 @@ constexpr int kThreads = 256, kQueries = 128, kKeys = 64;
 constexpr float kLog2E = 1.4426950408889634F;
 
 template <int kWidth>
-constexpr std::size_t kShared = sizeof(bf16) * 4 * kKeys * kWidth;
+constexpr std::size_t kShared = sizeof(bf16) * 4 * kKeys* kWidth;
 
 // Row r of kRows in `to` comes from row_at(r); where that is null, and beyond `width`, zeros.
 template <int kRows, int kWidth, class F>

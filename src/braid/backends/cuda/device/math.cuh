@@ -36,8 +36,8 @@ __device__ __forceinline__ float warp_max(float x) {
   for (int step = 16; step > 0; step /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffU, x, step));
   return x;
 }
-// Sum over a block of kThreads (a multiple of 32, at most 1024); every thread gets it. `shared` holds 32 floats and
-// is free again after the call.
+// Sum over a block of kThreads (a multiple of 32, at most 1024); every thread gets it. `shared` holds 32
+// floats and is free again after the call.
 template <int kThreads>
 __device__ __forceinline__ float block_sum(float x, float* shared) {
   x = warp_sum(x);

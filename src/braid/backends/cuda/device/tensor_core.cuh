@@ -99,7 +99,7 @@ __device__ __forceinline__ void wait_for_copies() {
 // As __syncthreads, where the warps arrive from different places in the code.
 template <int kThreads>
 __device__ __forceinline__ void block_barrier() {
-  asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory");
+  asm volatile("barrier.sync 1, %0;" ::"n"(kThreads) : "memory");
 }
 
 }  // namespace braid::cuda
