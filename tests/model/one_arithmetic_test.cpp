@@ -164,7 +164,7 @@ struct Differentiated {
 };
 
 Differentiated differentiate(const Backend& backend, const SmallModel& m, const model::Parameters& p,
-                             model::Recompute recompute) {
+                             model::Recompute recompute, std::int64_t kept_blocks = 0) {
   const auto ids = small_ids(3 * 70, m.config.vocabulary_size, 3);
   auto targets = small_ids(3 * 70, m.config.vocabulary_size, 4);
   targets[5] = -1;
@@ -175,8 +175,9 @@ Differentiated differentiate(const Backend& backend, const SmallModel& m, const 
     const auto policy = model::make_policy(ctx, step, m.config, 70, DType::f32);
     const auto batch = model::HostBatch{ids, targets, layout.positions, layout.offsets}.upload(ctx, step);
     const model::TokenLosses losses{step.make(DType::f32, {210}), step.make(DType::f32, {210})};
-    model::loss_and_gradients(ctx, step, losses, grads.tree(), p, policy, batch,
-                              {.scale = 1.0 / 209, .z_loss = 1e-3, .recompute = recompute});
+    model::loss_and_gradients(
+        ctx, step, losses, grads.tree(), p, policy, batch,
+        {.scale = 1.0 / 209, .z_loss = 1e-3, .recompute = recompute, .kept_blocks = kept_blocks});
     if (ctx.device != Device::dry) d.losses = std::make_unique<Copy>(losses.loss);
   };
   model::WorkMemory memory(backend, work);
@@ -196,6 +197,9 @@ TEST_P(OneArithmetic, RecomputeChangesNothingButMemory) {
   expect_same(again.gradients->view, kept.gradients->view, model_.name + " gradients");
   expect_same(again.losses->view, kept.losses->view, model_.name + " losses");
   EXPECT_LT(again.planned_step, kept.planned_step);
+  const auto partly = differentiate(backend, model_, parameters_.tree(), model::Recompute::block, 1);
+  expect_same(partly.gradients->view, kept.gradients->view, model_.name + " gradients, one block kept");
+  EXPECT_EQ(partly.planned_step, partly.step_peak);
 }
 
 TEST_P(OneArithmetic, DryRunFindsTheExactPeak) {
