@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstdio>
 #include <thread>
 
 #include "command.h"
@@ -23,6 +24,15 @@ Backend BackendOptions::make() const {
   require(threads <= most, "--threads {} is more than {}, four for each core here", threads, most);
   return make_backend(name, {.threads = threads, .target = target},
                       strict ? Arithmetic::strict : Arithmetic::fast);
+}
+
+std::string saturation_text(std::uint64_t values) {
+  return fmt::format("{} values of the delta rule left f16's range and were clamped to it", values);
+}
+
+void warn_of_numerical_events(const Backend& backend) {
+  const auto saturated = backend.numerical_events().saturated;
+  if (saturated > 0) fmt::print(stderr, "warning: {}\n", saturation_text(saturated));
 }
 
 }  // namespace braid::app

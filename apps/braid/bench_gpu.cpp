@@ -1,6 +1,7 @@
 // braid bench gpu: every op at the 7B's shapes, training, prefill and decode, beside ceilings measured in the
 // same run.
 #include <chrono>
+#include <map>
 
 #include "braid/core/random.h"
 #include "braid/model/counts.h"
@@ -9,6 +10,7 @@
 #include "braid/ops/op_table.h"
 #include "braid/train/trainer.h"
 #include "command.h"
+#include "memory_text.h"
 #include "profile.h"
 
 namespace braid::app {
@@ -109,6 +111,9 @@ class OpBench {
     const Tensor t = make(DType::i32, {static_cast<std::int64_t>(values.size())}, 0);
     backend_.memory->write(t.mutable_data(), values.data(), t.bytes());
     return t;
+  }
+  void write(const Tensor& t, const void* values) {
+    backend_.memory->write(t.mutable_data(), values, t.bytes());
   }
   ops::Segments segments(std::int64_t count, std::int64_t length) {
     return {integers(model::RowLayout::of(count, length).offsets), length};
@@ -337,6 +342,38 @@ void bench_delta_step(OpBench& bench, const model::ModelConfig& c, std::int64_t 
   bench.forget();
 }
 
+void bench_sampling(OpBench& bench, const model::ModelConfig& c, std::int64_t sequences) {
+  const auto column = [&](DType dtype, std::int64_t value) {
+    const std::vector<std::int64_t> integers(static_cast<std::size_t>(sequences), value);
+    const std::vector<double> doubles(integers.size(), static_cast<double>(value) / 1000);
+    const Tensor t = bench.make(dtype, {sequences}, 0);
+    bench.write(t, dtype == DType::i64 ? static_cast<const void*>(integers.data()) : doubles.data());
+    return t;
+  };
+  const auto logits = bench.make(DType::f32, {sequences, c.vocabulary_size}, 3);
+  const auto ids = bench.make(DType::i32, {sequences}, 0), seen = bench.make(DType::i32, {1}, 0);
+  const auto segments = bench.segments(sequences, 0);
+  const auto one = column(DType::f64, 1000), none = column(DType::f64, 0);
+  const auto time = [&](const char* how, std::int64_t temperature, std::int64_t k, std::int64_t p) {
+    const ops::SamplingInputs in{.logits = logits,
+                                 .uniform = column(DType::f64, 700),
+                                 .temperature = column(DType::f64, temperature),
+                                 .top_k = column(DType::i64, k),
+                                 .top_p = column(DType::f64, p),
+                                 .min_p = none,
+                                 .repetition_penalty = one,
+                                 .seen = seen,
+                                 .seen_segments = segments};
+    bench.time(fmt::format("sampling, {}, {} sequence(s)", how, sequences),
+               static_cast<double>(logits.bytes()), 0,
+               [&](Context& ctx) { ops::sampling(ctx, ids, in, {}); });
+  };
+  time("greedy", 0, 0, 1000);
+  time("temperature", 1000, 0, 1000);
+  time("top-k 50, top-p 0.9", 1000, 50, 900);
+  bench.forget();
+}
+
 void bench_ops(const Backend& backend, const Ceilings& ceilings, Filler& filler, const Options& o,
                const model::ModelConfig& c) {
   OpBench bench(backend, ceilings, filler);
@@ -344,13 +381,18 @@ void bench_ops(const Backend& backend, const Ceilings& ceilings, Filler& filler,
   bench_products(bench, n, c);
   bench_passes(bench, n, c);
   if (c.has_attention()) bench_attention(bench, o.length, c);
+  for (const std::int64_t sequences : {1, 16}) bench_sampling(bench, c, sequences);
   if (!c.has_linear()) return;
   for (const std::int64_t tokens : {o.length, std::int64_t{65536}}) bench_delta(bench, c, tokens);
   for (const std::int64_t sequences : {1, 256}) bench_delta_step(bench, c, sequences);
 }
 
-model::Recompute recompute_of(const Options& o) {
-  return o.recompute == "block" ? model::Recompute::block : model::Recompute::none;
+model::KeepPlan keep_of(const Options& o) {
+  const std::map<std::string, nn::Keep> levels{{"none", nn::Keep::all},
+                                               {"delta", nn::Keep::products},
+                                               {"cheap", nn::Keep::mixers},
+                                               {"block", nn::Keep::input}};
+  return model::KeepPlan::all_blocks(levels.at(o.recompute));
 }
 
 struct RandomTokens {
@@ -387,7 +429,7 @@ void bench_gradients(const Backend& made, const Ceilings& ceilings, Filler& fill
     const model::TokenLosses losses{step.make(DType::f32, batch.ids.shape),
                                     step.make(DType::f32, batch.ids.shape)};
     model::loss_and_gradients(ctx, step, losses, gradients.tree(), weights.tree(), policy, batch,
-                              {.scale = 1e-4, .recompute = recompute_of(o)});
+                              {.scale = 1e-4, .keep = keep_of(o)});
   };
   model::WorkMemory memory(backend, work);
   fmt::print("forward + backward: weights {:.1f} GiB, gradients {:.1f}, step {:.1f}, scratch {:.1f}\n",
@@ -408,37 +450,55 @@ void bench_gradients(const Backend& made, const Ceilings& ceilings, Filler& fill
          static_cast<double>(o.batch_size * o.length), seconds, model::training_flops(c, o.length), ceilings);
 }
 
-void bench_step(const Backend& backend, const Ceilings& ceilings, Filler& filler, const Options& o,
-                const model::ModelConfig& c) {
+train::RunConfig step_config(const Options& o, const model::ModelConfig& c, std::int64_t batch) {
   train::RunConfig config;
   config.model = c;
   config.data.sequence_length = o.length;
-  config.batch_size = config.micro_batch_size = o.batch_size;
+  config.batch_size = config.micro_batch_size = batch;
   config.steps = 1000;
-  config.recompute = model::Recompute::block;
-  config.kept_blocks = train::kAsManyAsFit;
+  config.recompute = train::Recompute::automatic;
+  return config;
+}
+
+// Batch 0 of --batch: the largest that fits.
+std::int64_t step_batch(const Backend& backend, const Options& o, const model::ModelConfig& c) {
+  if (o.batch_size != 0) return o.batch_size;
+  const auto config = step_config(o, c, 1);
+  const auto largest = train::Trainer(backend, config).largest_micro_batch(4096);
+  fmt::print("largest batch of {} tokens: {}\n", o.length, largest);
+  return largest;
+}
+
+data::Batch random_batch(std::int64_t sequences, std::int64_t length, std::int64_t vocabulary) {
+  const auto layout = model::RowLayout::of(sequences, length);
+  data::Batch batch{.instances = sequences,
+                    .sequence_length = length,
+                    .ids = RandomTokens(sequences * length, vocabulary).ids,
+                    .targets = RandomTokens(sequences * length, vocabulary).ids,
+                    .positions = layout.positions,
+                    .segment_offsets = layout.offsets};
+  for (std::size_t i = static_cast<std::size_t>(length) - 1; i < batch.targets.size();
+       i += static_cast<std::size_t>(length)) {
+    batch.targets[i] = -1;
+  }
+  return batch;
+}
+
+void bench_step(const Backend& backend, const Ceilings& ceilings, Filler& filler, const Options& o,
+                const model::ModelConfig& c) {
+  const auto size = step_batch(backend, o, c);
+  const auto config = step_config(o, c, size);
   train::Trainer trainer(backend, config);
-  fmt::print("training step: {:.2f} GiB planned, {} blocks keep their activations\n",
-             static_cast<double>(trainer.planned_bytes()) / (1 << 30), trainer.kept_blocks());
+  fmt::print("{}\n", memory_text(trainer.memory_plan()));
   std::fflush(stdout);
   filler.weights(trainer.parameters().tree(), c);
   trainer.parameters_changed();
-  const auto layout = model::RowLayout::of(o.batch_size, o.length);
-  data::Batch batch{.instances = o.batch_size,
-                    .sequence_length = o.length,
-                    .ids = RandomTokens(o.batch_size * o.length, c.vocabulary_size).ids,
-                    .targets = RandomTokens(o.batch_size * o.length, c.vocabulary_size).ids,
-                    .positions = layout.positions,
-                    .segment_offsets = layout.offsets};
-  for (std::size_t i = static_cast<std::size_t>(o.length) - 1; i < batch.targets.size();
-       i += static_cast<std::size_t>(o.length)) {
-    batch.targets[i] = -1;
-  }
+  const auto batch = random_batch(size, o.length, c.vocabulary_size);
   std::int64_t step = 0;
   train::StepResult last;
   const double seconds = mean_seconds(backend, 1.0, [&] { last = trainer.step(batch, ++step); });
-  report(fmt::format("training step with AdamW, {} x {}, recompute", o.batch_size, o.length),
-         static_cast<double>(o.batch_size * o.length), seconds, model::training_flops(c, o.length), ceilings);
+  report(fmt::format("training step with AdamW, {} x {}, recompute auto", size, o.length),
+         static_cast<double>(size * o.length), seconds, model::training_flops(c, o.length), ceilings);
   fmt::print(
       "  loss {:.3f}, gradient norm {:.3f} after {} steps; peak step {} and scratch {} of the planned {} and "
       "{} bytes\n",
@@ -455,14 +515,20 @@ void bench_inference(const Backend& backend, const Ceilings& ceilings, Filler& f
   };
   if (wanted("prefill")) {
     const RandomTokens tokens(o.length, c.vocabulary_size);
-    model::Session session(backend, c, weights.tree(),
-                           {.sequences = 1, .capacity = o.length, .max_tokens = o.length});
-    const double seconds = mean_seconds(backend, 1.0, [&] {
-      session.reset(0);
-      session.extend({tokens.ids});
-    });
-    report(fmt::format("prefill, {} tokens", o.length), static_cast<double>(o.length), seconds,
-           model::forward_flops(c, o.length, model::DeltaForm::chunked), ceilings);
+    for (const std::int64_t parts : {1, 4}) {
+      const std::int64_t part = (o.length + parts - 1) / parts;
+      model::Session session(backend, c, weights.tree(),
+                             {.sequences = 1, .capacity = o.length, .max_tokens = part});
+      const double seconds = mean_seconds(backend, 1.0, [&] {
+        session.reset(0);
+        for (std::int64_t begin = 0; begin < o.length; begin += part) {
+          const auto at = tokens.ids.begin();
+          session.extend({{at + begin, at + std::min(begin + part, o.length)}});
+        }
+      });
+      report(fmt::format("prefill, {} tokens in {} call(s)", o.length, parts), static_cast<double>(o.length),
+             seconds, model::forward_flops(c, o.length, model::DeltaForm::chunked), ceilings);
+    }
   }
   if (!wanted("decode")) return;
   std::int64_t parameter_bytes = 0;
@@ -507,6 +573,8 @@ void bench_inference(const Backend& backend, const Ceilings& ceilings, Filler& f
 void run(const Options& o) {
   const auto config = model::preset(o.model);
   require(config.has_value(), "--model '{}' is no preset: 'braid inspect --list' prints them", o.model);
+  require(o.batch_size > 0 || o.parts == std::vector<std::string>{"step"},
+          "--batch 0 goes with --parts step alone");
   const Backend backend = make_backend("cuda");
   fmt::print("{}; {}\n", backend.description, o.model);
   Filler filler(backend);
@@ -529,7 +597,9 @@ void add_gpu_bench(CLI::App& bench) {
       ->delimiter(',')
       ->check(CLI::IsMember({"ops", "gradients", "step", "prefill", "decode"}))
       ->capture_default_str();
-  gpu->add_option("--batch", o->batch_size, "sequences")->check(CLI::Range(1, 4096))->capture_default_str();
+  gpu->add_option("--batch", o->batch_size, "sequences; 0, with part step alone: the most that fit")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
   gpu->add_option("--length", o->length, "tokens per sequence")
       ->check(CLI::Range(64, 1 << 20))
       ->capture_default_str();
@@ -539,8 +609,9 @@ void add_gpu_bench(CLI::App& bench) {
   gpu->add_option("--decode-tokens", o->decode_tokens, "timed tokens")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  gpu->add_option("--recompute", o->recompute, "in forward + backward: none or block")
-      ->check(CLI::IsMember({"none", "block"}))
+  gpu->add_option("--recompute", o->recompute,
+                  "in forward + backward: none, cheap ops, these and the delta rule, or block")
+      ->check(CLI::IsMember({"none", "cheap", "delta", "block"}))
       ->capture_default_str();
   gpu->add_flag("--by-op", o->by_op, "also the time of every op in forward + backward");
   gpu->callback([o] { run(*o); });

@@ -19,6 +19,11 @@ struct BackendOptions {
   Backend make() const;
 };
 
+// "17 values were clamped …", of whatever counted them.
+std::string saturation_text(std::uint64_t values);
+// To standard error, where the backend's arithmetic had to bend something.
+void warn_of_numerical_events(const Backend& backend);
+
 void add_bench(CLI::App& app);
 void add_convert(CLI::App& app);
 void add_data(CLI::App& app);

@@ -23,6 +23,7 @@ void run(const Options& o) {
   eval::dump(out, backend, model, inputs, o.gradients ? eval::DumpGradients::yes : eval::DumpGradients::no);
   io::write_safetensors(o.output, out.tensors());
   fmt::print("{}: {} tensors\n", o.output, out.tensors().size());
+  warn_of_numerical_events(backend);
 }
 
 }  // namespace

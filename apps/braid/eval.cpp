@@ -36,6 +36,7 @@ class Evaluation {
     return is_token_file(path) ? score_tokens(path) : score_documents(path);
   }
   std::int64_t context() const { return options_.context; }
+  const Backend& backend() const { return backend_; }
 
  private:
   static bool is_token_file(const std::string& path) { return data::width_of_name(path).has_value(); }
@@ -113,6 +114,7 @@ void run(const Options& o) {
     total += loss;
   }
   if (o.data.size() > 1) show("total", total);
+  warn_of_numerical_events(evaluation.backend());
 }
 
 }  // namespace

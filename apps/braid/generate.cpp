@@ -83,6 +83,7 @@ void run(Options& o) {
   }
   std::fflush(stdout);
   print_statistics(result.statistics);
+  warn_of_numerical_events(backend);
 }
 
 void add_sampling(CLI::App& command, infer::SamplingOptions& s) {

@@ -276,8 +276,8 @@ Report make_report(const Options& o) {
   r.chunked = model::count_macs(r.config, r.length, DeltaForm::chunked);
   const Backend backend = o.backend.make();
   r.kept = model::measure_training(backend, r.config, r.batch, r.length, {});
-  r.recomputed =
-      model::measure_training(backend, r.config, r.batch, r.length, {.recompute = model::Recompute::block});
+  r.recomputed = model::measure_training(backend, r.config, r.batch, r.length,
+                                         {.keep = model::KeepPlan::all_blocks(nn::Keep::input)});
   return r;
 }
 

@@ -49,6 +49,7 @@ void install(Backend& b, std::index_sequence<Slots...>) {
 }
 
 constexpr const char* kNames[] = {"matmul",
+                                  "linear_group",
                                   "embedding_forward",
                                   "embedding_backward",
                                   "rms_norm_forward",
@@ -66,6 +67,7 @@ constexpr const char* kNames[] = {"matmul",
                                   "delta_gates_backward",
                                   "gated_delta_forward",
                                   "gated_delta_backward",
+                                  "delta_mixer_step",
                                   "swiglu_forward",
                                   "swiglu_backward",
                                   "cross_entropy",
@@ -86,13 +88,13 @@ Backend profiled(const Backend& inner) {
   for (const char* name : kNames) state->times.push_back({name, 0, 0});
   b.state = state;
   using T = OpTable;
-  install<&T::matmul, &T::embedding_forward, &T::embedding_backward, &T::rms_norm_forward,
+  install<&T::matmul, &T::linear_group, &T::embedding_forward, &T::embedding_backward, &T::rms_norm_forward,
           &T::rms_norm_backward, &T::gated_rms_norm_forward, &T::gated_rms_norm_backward, &T::rotary_table,
           &T::rotary, &T::attention_forward, &T::attention_backward, &T::attention_cached,
           &T::short_convolution_forward, &T::short_convolution_backward, &T::delta_gates_forward,
-          &T::delta_gates_backward, &T::gated_delta_forward, &T::gated_delta_backward, &T::swiglu_forward,
-          &T::swiglu_backward, &T::cross_entropy, &T::add, &T::fill, &T::copy, &T::gradient_norm, &T::adamw>(
-      b, std::make_index_sequence<std::size(kNames)>());
+          &T::delta_gates_backward, &T::gated_delta_forward, &T::gated_delta_backward, &T::delta_mixer_step,
+          &T::swiglu_forward, &T::swiglu_backward, &T::cross_entropy, &T::add, &T::fill, &T::copy,
+          &T::gradient_norm, &T::adamw>(b, std::make_index_sequence<std::size(kNames)>());
   return b;
 }
 

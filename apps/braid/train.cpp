@@ -4,6 +4,7 @@
 
 #include "braid/train/run.h"
 #include "command.h"
+#include "memory_text.h"
 
 namespace braid::app {
 namespace {
@@ -24,6 +25,7 @@ std::string duration(double seconds) {
 class Progress {
  public:
   void step(const train::StepProgress& p) {
+    warn(p.step, "training", p.result.saturated);
     const auto now = std::chrono::steady_clock::now();
     const bool last = p.step == p.steps;
     if (!last && printed_ &&
@@ -32,10 +34,11 @@ class Progress {
     }
     printed_ = true;
     shown_ = now;
-    const auto line =
+    auto line =
         fmt::format("step {}/{}  loss {:.4f}  norm {:.2f}  lr {:.2e}  {:.0f} tok/s  {:.0f} GFLOP/s  left {}",
                     p.step, p.steps, p.result.loss, p.result.gradient_norm, p.result.learning_rate,
                     p.tokens_per_second, p.flops_per_second / 1e9, duration(p.seconds_left));
+    if (p.result.saturated > 0) line += fmt::format("  saturated {}", p.result.saturated);
     if (terminal_) {
       fmt::print("\r\033[K{}", line);
       open_ = true;
@@ -44,6 +47,13 @@ class Progress {
       fmt::print("{}\n", line);
     }
     std::fflush(stdout);
+  }
+  // The first time; metrics.jsonl has them all.
+  void warn(std::int64_t step, const char* work, std::uint64_t saturated) {
+    if (saturated == 0 || warned_) return;
+    warned_ = true;
+    line(fmt::format("warning: step {}, {}: {}; metrics.jsonl counts them from here on", step, work,
+                     saturation_text(saturated)));
   }
   void line(const std::string& text) {
     end_line();
@@ -56,7 +66,7 @@ class Progress {
     if (open_) fmt::print("\n");
     open_ = false;
   }
-  bool terminal_ = ::isatty(1) == 1, open_ = false, printed_ = false;
+  bool terminal_ = ::isatty(1) == 1, open_ = false, printed_ = false, warned_ = false;
   std::chrono::steady_clock::time_point shown_;
 };
 
@@ -67,16 +77,16 @@ void run(const Options& o) {
   const train::Observer observer{
       .started =
           [&](const train::RunSummary& s) {
-            progress.line(
-                fmt::format("model: {:.2f}M parameters, {:.1f} MFLOP per trained token; memory: {:.0f} MiB",
-                            static_cast<double>(s.parameters) / 1e6, s.flops_per_token / 1e6,
-                            static_cast<double>(s.planned_bytes) / (1 << 20)));
+            progress.line(fmt::format("model: {:.2f}M parameters, {:.1f} MFLOP per trained token",
+                                      static_cast<double>(s.parameters) / 1e6, s.flops_per_token / 1e6));
+            progress.line(memory_text(s.memory));
             progress.line(fmt::format("data: {} sequences to train on, {} to validate; {} tokens per step",
                                       s.instances, s.validation_instances, s.tokens_per_step));
           },
       .stepped = [&](const train::StepProgress& p) { progress.step(p); },
       .validated =
           [&](const train::Validation& v) {
+            progress.warn(v.step, "validation", v.saturated);
             progress.line(fmt::format("validation at step {}: loss {:.4f}, {:.4f} bits per byte", v.step,
                                       v.loss, v.bits_per_byte));
           },

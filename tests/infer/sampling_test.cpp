@@ -6,10 +6,34 @@
 #include <limits>
 #include <map>
 
+#include "braid/backends/backends.h"
+#include "braid/backends/reference/sampling.h"
 #include "tests/model/golden_models.h"
 
 namespace braid::infer {
 namespace {
+
+// What may be drawn, by the op's definition.
+std::vector<reference::Candidate> candidates(const std::vector<float>& logits,
+                                             const std::vector<std::int32_t>& seen,
+                                             const SamplingOptions& o) {
+  return reference::candidates(logits, seen,
+                               {.temperature = o.temperature,
+                                .top_k = o.top_k,
+                                .top_p = o.top_p,
+                                .min_p = o.min_p,
+                                .repetition_penalty = o.repetition_penalty});
+}
+
+std::int32_t sample_token(const std::vector<float>& logits, const std::vector<std::int32_t>& seen,
+                          const SamplingOptions& options, std::uint64_t stream, std::uint64_t index) {
+  static const Backend backend = make_backend("reference");
+  ConstTensor row;
+  row.data = logits.data();
+  row.shape = {1, static_cast<std::int64_t>(logits.size())};
+  const Draw draw{.seen = seen, .stream = stream, .index = index};
+  return Sampler(backend, options).draw(row, {&draw, 1}).at(0);
+}
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 

@@ -185,6 +185,7 @@ std::vector<CachedCase> cached_cases() {
   std::vector<test::Lengths> ragged{{33, 0}, {0, 1}, {1, 17}, {7, 7}, {1, 0}, {0, 16}, {3, 1}};
   // Long enough that decoding splits the keys among blocks, with rings that wrap.
   std::vector<test::Lengths> grown{{150, 67}, {70, 0}, {1, 1}, {1, 1}, {0, 2}, {2, 0}, {65, 1}, {1, 1}};
+  const std::vector<test::Lengths> long_parts{{300, 256}, {0, 260}, {384, 1}, {1, 0}, {129, 383}};
   return {{0, 40, decode},
           {0, 64, ragged},
           {16, 64, ragged},
@@ -198,7 +199,11 @@ std::vector<CachedCase> cached_cases() {
           {0, 300, grown, 3, 1, 12},
           {90, 90 + 150 - 1, grown, 6, 1, 64},
           {0, 300, grown, 2, 2, 128},
-          {100, 260, grown, 5, 1, 256}};
+          {100, 260, grown, 5, 1, 256},
+          // Prompts and long parts of them; with windows, as long as no ring has wrapped.
+          {0, 900, long_parts, 4, 2, 64},
+          {100, 900, long_parts, 2, 1, 128},
+          {100, 100 + 384 - 1, long_parts, 2, 2, 16}};
 }
 
 // Copies tokens between whole sequences, one after another, and the call that feeds `feed` tokens of each
@@ -213,22 +218,24 @@ void move_tokens(Context& ctx, const Tensor& to, const ConstTensor& from, bool g
   }
 }
 
+enum class CachedRun : std::uint8_t { uncached, lengths_unknown, lengths_known };
+
 // Runs one case; y of all tokens, sequence after sequence, is the result. The uncached op on whole sequences
 // is the judge.
-void run_cached(Trial& t, const CachedCase& c, bool cached) {
+void run_cached(Trial& t, const CachedCase& c, CachedRun run) {
   test::Lengths totals(c.feeds[0].size(), 0);
   for (const auto& feed : c.feeds) {
     for (std::size_t s = 0; s < totals.size(); ++s) totals[s] += feed[s];
   }
   const Tensors whole = make_tensors(t.tensors, t.dtype, {c.heads, c.kv_heads, c.width, c.window, totals});
   const auto longest = std::max<std::int64_t>(128, *std::max_element(totals.begin(), totals.end()));
-  if (!cached) {
+  if (run == CachedRun::uncached) {
     forward(t.ctx, whole);
     t.result("y", whole.y, c.width + longest);
     return;
   }
   const Shape slots{static_cast<std::int64_t>(totals.size()), c.capacity, c.kv_heads, c.width};
-  const ops::KeyValueCache cache{t.tensors.make(t.dtype, slots), t.tensors.make(t.dtype, slots)};
+  ops::KeyValueCache cache{t.tensors.make(t.dtype, slots), t.tensors.make(t.dtype, slots)};
   test::Lengths done(totals.size(), 0);
   for (const auto& feed : c.feeds) {
     const Shape queries{test::sum_of(feed), c.heads, c.width}, keys{queries[0], c.kv_heads, c.width};
@@ -238,6 +245,7 @@ void run_cached(Trial& t, const CachedCase& c, bool cached) {
     move_tokens(t.ctx, k, whole.in.k, true, totals, done, feed);
     move_tokens(t.ctx, v, whole.in.v, true, totals, done, feed);
     std::vector<std::int32_t> lengths(done.begin(), done.end());
+    if (run == CachedRun::lengths_known) cache.longest = *std::max_element(done.begin(), done.end());
     ops::attention_cached(t.ctx, y, cache, {q, k, v}, t.tensors.segments(feed), t.tensors.of(lengths),
                           whole.options);
     move_tokens(t.ctx, whole.y, y, false, totals, done, feed);
@@ -248,15 +256,32 @@ void run_cached(Trial& t, const CachedCase& c, bool cached) {
 
 TEST(AttentionCached, BackendsAgree) {
   for (const auto& c : cached_cases()) {
-    test::expect_backends_agree(to_string(c), [&](Trial& t) { run_cached(t, c, true); });
+    test::expect_backends_agree(to_string(c),
+                                [&](Trial& t) { run_cached(t, c, CachedRun::lengths_unknown); });
+    test::expect_backends_agree(to_string(c) + ", lengths known",
+                                [&](Trial& t) { run_cached(t, c, CachedRun::lengths_known); });
+  }
+}
+
+TEST(AttentionCached, KnowingTheLengthsChangesNothing) {
+  for (const Arithmetic arithmetic : {Arithmetic::fast, Arithmetic::strict}) {
+    auto context = test::cpu_context(2, arithmetic);
+    for (const auto& c : cached_cases()) {
+      const auto run = [&](CachedRun way) {
+        return test::run_on(context, DType::f32, 1, [&](Trial& t) { run_cached(t, c, way); });
+      };
+      test::expect_results_same(run(CachedRun::lengths_known), run(CachedRun::lengths_unknown), to_string(c));
+    }
   }
 }
 
 TEST(AttentionCached, AnyChunkingEqualsTheWhole) {
   auto context = test::reference_context();
   for (const auto& c : cached_cases()) {
-    const auto cached = test::run_on(context, DType::f64, 1, [&](Trial& t) { run_cached(t, c, true); });
-    const auto whole = test::run_on(context, DType::f64, 1, [&](Trial& t) { run_cached(t, c, false); });
+    const auto cached =
+        test::run_on(context, DType::f64, 1, [&](Trial& t) { run_cached(t, c, CachedRun::lengths_known); });
+    const auto whole =
+        test::run_on(context, DType::f64, 1, [&](Trial& t) { run_cached(t, c, CachedRun::uncached); });
     test::expect_results_same(cached, whole, to_string(c));
   }
 }
@@ -298,6 +323,14 @@ TEST(Attention, BadArguments) {
   expect_op_error(cached({cache.k, t.zeros(DType::f32, {2, 3, 3, 4})}, t.of({0, 0})), "attention_cached",
                   "cache.v is");
   expect_op_error(cached(cache, t.of({1, 0})), "attention_cached", "needs 3 cached tokens");
+  expect_op_error(cached({cache.k, cache.v, -1}, t.of({0, 0})), "attention_cached", "longest -1");
+  expect_op_error(cached({cache.k, cache.v, 0}, t.of({0, 1})), "attention_cached", "sequence 1 has 1 cached");
+  auto cpu = test::cpu_context();
+  const auto on_cpu = [&] {
+    ops::attention_cached(*cpu, good.y, {cache.k, cache.v, 0}, good.in, good.segments, t.of({0, 1}),
+                          good.options);
+  };
+  expect_op_error(on_cpu, "attention_cached", "sequence 1 has 1 cached");
 }
 
 }  // namespace

@@ -32,13 +32,58 @@ TEST(GatedDelta, BackendsAgree) {
 TEST(GatedDelta, TensorCoreWidths) {
   for (const auto& lengths : segment_cases())
     expect_delta_agrees({1, 2, 48, 32, lengths}, DeltaMethod::chunked);
-  const std::int64_t widths[][2] = {{16, 16}, {32, 80}, {64, 64}, {64, 128}, {96, 192}, {128, 112}};
+  const std::int64_t widths[][2] = {{16, 16}, {32, 80},  {64, 64},   {64, 128},  {64, 48},
+                                    {96, 64}, {96, 192}, {128, 112}, {128, 128}, {128, 256}};
   for (const auto& [key, value] : widths) {
     expect_delta_agrees({1, 1, key, value, {129, 0, 17}}, DeltaMethod::chunked);
   }
   expect_delta_agrees({1, 1, 192, 48, {70}}, DeltaMethod::chunked);
   expect_delta_agrees({1, 2, 256, 256, {66}}, DeltaMethod::chunked);
   expect_delta_agrees({2, 6, 32, 16, {65, 3}}, DeltaMethod::chunked);
+}
+
+// The first `width` elements of every row of t.
+Tensor first_columns(TestTensors& tensors, const ConstTensor& t, std::int64_t width) {
+  const ConstTensor from = tensors.on_host(t);
+  Shape shape = from.shape;
+  const std::int64_t columns = shape[-1];
+  shape.dims[static_cast<std::size_t>(shape.rank - 1)] = width;
+  std::vector<double> values;
+  for (std::int64_t i = 0; i < from.count(); ++i) {
+    if (i % columns < width) values.push_back(element(from, i));
+  }
+  return tensors.of(from.dtype, shape, values);
+}
+
+// Columns of the values know nothing of each other: the first 48 of 64 must come out as 48 alone do, which on
+// CUDA other kernels scan.
+TEST(GatedDelta, ValueColumnsAreIndependent) {
+  for_each_tested([](TestContext& ctx, TestContext&, DType dtype) {
+    for (const std::int64_t key_width : {64, 96, 128}) {
+      TestTensors tensors = tensors_for(ctx, 21, dtype);
+      const Delta all =
+          make_delta(tensors, dtype, {1, 2, key_width, 64, {200, 0, 65, 17}}, DeltaMethod::chunked);
+      Delta some = all;
+      some.in.v = first_columns(tensors, all.in.v, 48);
+      some.dy = first_columns(tensors, all.dy, 48);
+      some.initial = first_columns(tensors, all.initial, 48);
+      some.dfinal = first_columns(tensors, all.dfinal, 48);
+      make_outputs(some, tensors);
+      all.run(*ctx);
+      some.run(*ctx);
+      const RoundedTolerances rounded = rounded_tolerances(Regime::ordinary);
+      const auto compare = [&](const Tensor& got, const Tensor& want, double limit, const char* name) {
+        const Tolerance tolerance =
+            dtype == DType::bf16 ? Tolerance{limit, 20 * limit} : tolerance_for(DType::f32, 2 * key_width);
+        expect_close(tensors.on_host(first_columns(tensors, got, 48)), tensors.on_host(want), tolerance,
+                     fmt::format("{}, key width {}", name, key_width));
+      };
+      compare(all.y, some.y, rounded.y, "y");
+      compare(all.final, some.final, rounded.y, "final");
+      compare(all.grads.v, some.grads.v, rounded.dkv, "dv");
+      compare(all.dinitial, some.dinitial, rounded.dkv, "dinitial");
+    }
+  });
 }
 
 TEST(GatedDelta, LongSegments) {

@@ -1,6 +1,7 @@
 #include "braid/ops/matmul.h"
 
 #include <utility>
+#include <vector>
 
 #include "tests/support/cases.h"
 #include "tests/support/gradient_check.h"
@@ -16,9 +17,11 @@ using test::Trial;
 
 enum class Weights { as_activations, bf16 };
 enum class Output { as_activations, accumulator };
+enum class Adds { nothing, own_values, addend };
 
 struct Variant {
-  ops::MatmulOptions options;
+  ops::MatmulOptions options;  // without the addend
+  Adds adds = Adds::nothing;
   Weights weights = Weights::as_activations;
   Output output = Output::as_activations;
 };
@@ -36,9 +39,10 @@ std::vector<Variant> variants() {
   std::vector<Variant> all;
   for (const auto a : {Transpose::no, Transpose::yes}) {
     for (const auto b : {Transpose::no, Transpose::yes}) {
-      for (const auto accumulate : {Accumulate::no, Accumulate::yes}) {
+      for (const auto adds : {Adds::nothing, Adds::own_values, Adds::addend}) {
+        const auto accumulate = adds == Adds::own_values ? Accumulate::yes : Accumulate::no;
         for (const auto& [weights, output] : dtype_variants()) {
-          all.push_back({{.a = a, .b = b, .accumulate = accumulate}, weights, output});
+          all.push_back({{.a = a, .b = b, .accumulate = accumulate}, adds, weights, output});
         }
       }
     }
@@ -47,9 +51,8 @@ std::vector<Variant> variants() {
 }
 
 std::string to_string(const test::MatmulCase& c, const Variant& v) {
-  return fmt::format("m {} n {} k {}, transpose {} {}, accumulate {}{}{}", c.m, c.n, c.k,
-                     v.options.a == Transpose::yes, v.options.b == Transpose::yes,
-                     v.options.accumulate == Accumulate::yes,
+  return fmt::format("m {} n {} k {}, transpose {} {}, adds {}{}{}", c.m, c.n, c.k,
+                     v.options.a == Transpose::yes, v.options.b == Transpose::yes, static_cast<int>(v.adds),
                      v.weights == Weights::bf16 ? ", bf16 weights" : "",
                      v.output == Output::accumulator ? ", f32 output" : "");
 }
@@ -60,7 +63,7 @@ Shape stored(std::int64_t rows, std::int64_t columns, Transpose transpose) {
 
 // Multiplies rows [skip, …) of larger tensors.
 void run(Trial& t, const test::MatmulCase& c, const Variant& variant, std::int64_t skip = 0) {
-  const auto& o = variant.options;
+  ops::MatmulOptions o = variant.options;
   const auto rows_from = [&](const Tensor& all) { return rows_of(all, skip, all.shape[0] - skip); };
   const auto more = [&](Shape shape) {
     shape.dims[0] += skip;
@@ -75,6 +78,7 @@ void run(Trial& t, const test::MatmulCase& c, const Variant& variant, std::int64
                        : rows_from(t.tensors.normal("b", t.dtype, more(stored(c.k, c.n, o.b))));
   const Tensor y = rows_from(o.accumulate == Accumulate::yes ? t.tensors.normal("c", out, more({c.m, c.n}))
                                                              : t.tensors.make(out, more({c.m, c.n})));
+  if (variant.adds == Adds::addend) o.addend = rows_from(t.tensors.normal("addend", out, more({c.m, c.n})));
   ops::matmul(t.ctx, y, a, b, o);
   t.result("c", y, c.k);
 }
@@ -94,7 +98,10 @@ TEST(Matmul, LargeProducts) {
                                     {.m = 70, .n = 66, .k = 1100},
                                     {.m = 2, .n = 70, .k = 2056},
                                     {.m = 3, .n = 41, .k = 1160},
-                                    {.m = 8, .n = 37, .k = 1032}}) {
+                                    {.m = 8, .n = 37, .k = 1032},
+                                    {.m = 9, .n = 70, .k = 2056},
+                                    {.m = 16, .n = 130, .k = 520},
+                                    {.m = 29, .n = 41, .k = 1160}}) {
     for (const auto& v : variants()) {
       if (v.weights == Weights::bf16) continue;
       test::expect_backends_agree(to_string(c, v), [&](Trial& t) { run(t, c, v); });
@@ -112,11 +119,60 @@ TEST(Matmul, RowsOfLargerTensors) {
 }
 
 TEST(Matmul, EmptyInnerSizeGivesZeros) {
-  for (const auto accumulate : {Accumulate::no, Accumulate::yes}) {
+  for (const auto adds : {Adds::nothing, Adds::own_values, Adds::addend}) {
+    const auto accumulate = adds == Adds::own_values ? Accumulate::yes : Accumulate::no;
     test::expect_backends_agree("m 3 n 4 k 0", [&](Trial& t) {
-      run(t, {3, 4, 0}, {{.accumulate = accumulate}});
+      run(t, {3, 4, 0}, {{.accumulate = accumulate}, adds});
     });
   }
+}
+
+// Several products of one input, of unequal widths; one of them may be in the accumulator's dtype.
+TEST(LinearGroup, BackendsAgree) {
+  for (const std::int64_t rows : {1, 2, 5, 8, 9, 16, 23, 40}) {
+    for (const std::int64_t inner : {40, 33, 520}) {
+      test::expect_backends_agree(fmt::format("{} rows, inner {}", rows, inner), [&](Trial& t) {
+        const Tensor x = t.tensors.normal("x", t.dtype, {rows, inner});
+        std::vector<ops::LinearPart> parts;
+        for (const std::int64_t width : {70, 3, 129}) {
+          const DType out = width == 3 ? t.accumulator() : t.dtype;
+          parts.push_back({t.tensors.make(out, {rows, width}),
+                           t.tensors.normal(fmt::format("weight {}", width), t.dtype, {width, inner})});
+        }
+        ops::linear_group(t.ctx, parts, x);
+        for (const auto& part : parts) t.result(to_string(part.weight.shape), part.y, inner);
+      });
+    }
+  }
+}
+
+TEST(LinearGroup, IsItsProducts) {
+  auto context = test::reference_context();
+  test::TestTensors t(5);
+  const Tensor x = t.normal("x", DType::f64, {3, 7});
+  const Tensor first = t.normal("first", DType::f64, {4, 7}), second = t.normal("second", DType::f64, {2, 7});
+  const Tensor y = t.make(DType::f64, {3, 4}), z = t.make(DType::f64, {3, 2});
+  const ops::LinearPart parts[] = {{y, first}, {z, second}};
+  ops::linear_group(*context, parts, x);
+  for (const auto& [got, weight] : parts) {
+    const Tensor want = t.make(DType::f64, got.shape);
+    ops::matmul(*context, want, x, weight, {.b = Transpose::yes});
+    test::expect_same(got, want, to_string(weight.shape));
+  }
+}
+
+TEST(LinearGroup, BadArguments) {
+  auto context = test::reference_context();
+  test::TestTensors t(1);
+  const Tensor x = t.zeros(DType::f32, {2, 3}), weight = t.zeros(DType::f32, {4, 3});
+  const auto fails = [&](const Tensor& y, const Tensor& w, const char* why) {
+    const ops::LinearPart part[] = {{y, w}};
+    test::expect_op_error([&] { ops::linear_group(*context, part, x); }, "linear_group", why);
+  };
+  fails(t.zeros(DType::f32, {2, 4}), t.zeros(DType::f32, {4, 5}), "inner");
+  fails(t.zeros(DType::f32, {2, 5}), weight, "y is");
+  fails(t.zeros(DType::f64, {2, 4}), weight, "y is");
+  test::expect_op_error([&] { ops::linear_group(*context, {}, x); }, "linear_group", "parts");
 }
 
 TEST(Matmul, KnownProduct) {
@@ -201,6 +257,9 @@ TEST(Matmul, BadArguments) {
   test::expect_op_error([&] { ops::matmul(*context, make(DType::f64, {2, 4}), a, b, {}); }, "matmul", "c is");
   test::expect_op_error([&] { ops::matmul(*context, c, a, make(DType::f64, {3, 4}), {}); }, "matmul", "b is");
   test::expect_op_error([&] { ops::matmul(*context, c, make(DType::f32, {6}), b, {}); }, "matmul", "a is");
+  test::expect_op_error([&] { ops::matmul(*context, c, a, b, {.addend = b}); }, "matmul", "addend is");
+  test::expect_op_error([&] { ops::matmul(*context, c, a, b, {.accumulate = Accumulate::yes, .addend = c}); },
+                        "matmul", "exclude");
 }
 
 }  // namespace

@@ -30,6 +30,15 @@ std::vector<test::RowsCase> norm_cases() {
 // Where the gradient of x goes.
 enum class Target { fresh, added, in_place };
 
+// The sum with an addend, which no other output sees.
+template <class Norm>
+void run_with_addend(Trial& t, const Shape& shape, ops::RmsNormOptions options, Norm&& norm) {
+  const Tensor y = t.tensors.make(t.dtype, shape);
+  options.addend = t.tensors.normal("addend", t.dtype, shape);
+  norm(y, options);
+  t.result("y with addend", y, shape[1]);
+}
+
 void run_plain(Trial& t, const test::RowsCase& c, Target target) {
   const Shape shape{c.rows, c.width};
   const Tensor x = t.tensors.normal("x", t.dtype, shape), y = t.tensors.make(t.dtype, shape);
@@ -38,6 +47,9 @@ void run_plain(Trial& t, const test::RowsCase& c, Target target) {
   ops::rms_norm_forward(t.ctx, y, inverse_rms, x, weight, options_for(c));
   t.result("y", y, c.width);
   t.result("inverse_rms", inverse_rms, c.width);
+  run_with_addend(t, shape, options_for(c), [&](const Tensor& sum, const ops::RmsNormOptions& options) {
+    ops::rms_norm_forward(t.ctx, sum, inverse_rms, x, weight, options);
+  });
 
   const Tensor dy = t.tensors.normal("dy", t.dtype, shape);
   const Tensor dweight = t.tensors.normal("dweight", t.accumulator(), {c.width});
@@ -59,6 +71,9 @@ void run_gated(Trial& t, const test::RowsCase& c) {
   ops::gated_rms_norm_forward(t.ctx, y, inverse_rms, x, gate, weight, options_for(c));
   t.result("y", y, c.width);
   t.result("inverse_rms", inverse_rms, c.width);
+  run_with_addend(t, shape, options_for(c), [&](const Tensor& sum, const ops::RmsNormOptions& options) {
+    ops::gated_rms_norm_forward(t.ctx, sum, inverse_rms, x, gate, weight, options);
+  });
 
   const Tensor dy = t.tensors.normal("dy", t.dtype, shape);
   const Tensor dx = t.tensors.make(t.dtype, shape), dgate = t.tensors.make(t.dtype, shape);
@@ -148,6 +163,8 @@ TEST(RmsNorm, BadArguments) {
   using test::expect_op_error;
   expect_op_error([&] { ops::rms_norm_forward(*context, x, inverse_rms, x, wrong, kOptions); },
                   "rms_norm_forward", "weight is");
+  expect_op_error([&] { ops::rms_norm_forward(*context, x, inverse_rms, x, weight, {.addend = wrong}); },
+                  "rms_norm_forward", "addend is");
   expect_op_error([&] { ops::rms_norm_forward(*context, x, wrong, x, weight, kOptions); }, "rms_norm_forward",
                   "inverse_rms is");
   expect_op_error(

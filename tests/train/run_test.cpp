@@ -71,7 +71,12 @@ TEST(Run, RepeatsBitForBit) {
   EXPECT_EQ(std::ranges::count(first.metrics, '\n'), 6 + 3);
 }
 
-TEST(Run, RecomputeGivesTheSameRun) { EXPECT_EQ(unbroken(), unbroken({"train.recompute=block"})); }
+TEST(Run, RecomputeGivesTheSameRun) {
+  const auto want = unbroken();
+  for (const auto* recompute : {"train.recompute=block", "train.recompute=auto"}) {
+    EXPECT_EQ(unbroken({recompute}), want) << recompute;
+  }
+}
 
 TEST(Run, ResumedIsUnbroken) {
   const auto want = unbroken();

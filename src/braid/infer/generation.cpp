@@ -46,11 +46,11 @@ class Sequence {
     fed_ += count;
     return {first, first + count};
   }
-  // Draws the next token.
-  void extend(std::span<const float> logits) {
-    const auto index = static_cast<std::uint64_t>(out_.tokens.size());
-    const TokenId id = sample_token(logits.first(static_cast<std::size_t>(job_.vocabulary)), seen_,
-                                    job_.options.sampling, job_.options.first_stream + index_, index);
+  // How the next token is drawn.
+  Draw next() const {
+    return {.seen = seen_, .stream = job_.options.first_stream + index_, .index = out_.tokens.size()};
+  }
+  void extend(TokenId id) {
     out_.tokens.push_back(id);
     seen_.push_back(id);
     const bool ends =
@@ -88,14 +88,14 @@ class Sequence {
 // Sequences that share a session.
 class Group {
  public:
-  Group(const Backend& backend, const model::Model& model, std::span<Sequence> sequences,
-        const GenerationOptions& options)
+  Group(const Backend& backend, const model::Model& model, std::span<Sequence> sequences, const Job& job)
       : sequences_(sequences),
-        chunk_(options.prefill_chunk),
+        chunk_(job.options.prefill_chunk),
+        sampler_(backend, job.options.sampling, job.vocabulary),
         session_(backend, model.config, model.parameters.tree(),
                  {.sequences = static_cast<std::int64_t>(sequences.size()),
                   .capacity = capacity(sequences),
-                  .max_tokens = std::min(options.prefill_chunk, prompt_tokens(sequences))}) {}
+                  .max_tokens = std::min(chunk_, prompt_tokens(sequences))}) {}
 
   // Both return how many tokens were fed; 0: nothing left to do. A prompt is cut at multiples of the chunk
   // whatever its neighbours are, so that its bits are its own; prompts fill a call in order.
@@ -134,19 +134,30 @@ class Group {
       total += static_cast<std::int64_t>(tokens.back().size());
     }
     if (total == 0) return 0;
-    const ConstTensor logits = session_.extend(tokens);
-    const auto vocabulary = static_cast<std::size_t>(logits.shape[1]);
-    const float* row = logits.as<float>();
+    draw(session_.extend_in_place(tokens), tokens);
+    return total;
+  }
+
+  // Extends the sequences that got tokens, a row of logits each, and wait for no more of their prompt.
+  void draw(const ConstTensor& logits, const std::vector<std::vector<TokenId>>& tokens) {
+    std::vector<Draw> draws;
+    std::vector<Sequence*> drawing;  // null: what its row gives is not wanted yet
     for (std::size_t i = 0; i < tokens.size(); ++i) {
       if (tokens[i].empty()) continue;
-      if (sequences_[i].unfed() == 0) sequences_[i].extend({row, vocabulary});
-      row += vocabulary;
+      const bool ready = sequences_[i].unfed() == 0;
+      draws.push_back(ready ? sequences_[i].next() : Draw{});
+      drawing.push_back(ready ? &sequences_[i] : nullptr);
     }
-    return total;
+    if (std::ranges::all_of(drawing, [](const Sequence* s) { return s == nullptr; })) return;
+    const auto ids = sampler_.draw(logits, draws);
+    for (std::size_t row = 0; row < ids.size(); ++row) {
+      if (drawing[row] != nullptr) drawing[row]->extend(ids[row]);
+    }
   }
 
   std::span<Sequence> sequences_;
   std::int64_t chunk_;
+  Sampler sampler_;
   model::Session session_;
 };
 
@@ -211,7 +222,7 @@ GenerationResult generate(const Backend& backend, const model::Model& model, con
   const auto batch = static_cast<std::size_t>(options.batch);
   for (std::size_t first = 0; first < sequences.size(); first += batch) {
     const auto count = std::min(batch, sequences.size() - first);
-    Group group(backend, model, std::span(sequences).subspan(first, count), options);
+    Group group(backend, model, std::span(sequences).subspan(first, count), job);
     run(group, result.statistics);
   }
   for (auto& s : sequences) result.sequences.push_back(s.take());

@@ -1,6 +1,5 @@
 #include "braid/infer/sampling.h"
 
-#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -10,72 +9,23 @@
 namespace braid::infer {
 namespace {
 
-constexpr double kNever = -std::numeric_limits<double>::infinity();
+template <class T>
+Tensor upload(const Context& ctx, Arena& arena, const std::vector<T>& values) {
+  const Tensor t = arena.make(dtype_of<T>, {static_cast<std::int64_t>(values.size())});
+  if (t.data != nullptr) ctx.memory->write(t.mutable_data(), values.data(), t.bytes());
+  return t;
+}
 
-struct Scored {
-  std::int32_t id;
-  double logit;
-};
-
-// Best first; equal logits by id, so that the order is total.
-bool better(const Scored& a, const Scored& b) { return a.logit != b.logit ? a.logit > b.logit : a.id < b.id; }
-
-std::vector<Scored> penalized(std::span<const float> logits, std::span<const std::int32_t> seen,
-                              double penalty) {
-  std::vector<Scored> scored(logits.size());
+// Says what is wrong with a row for which there was no id.
+[[noreturn]] void fail_on(Memory& memory, const ConstTensor& row, std::int32_t id) {
+  require(id != ops::kAllImpossible, "sampling: every token's logit is -infinity");
+  std::vector<float> logits(static_cast<std::size_t>(row.count()));
+  memory.read(logits.data(), row.data, row.bytes());
   for (std::size_t i = 0; i < logits.size(); ++i) {
     require(!std::isnan(logits[i]) && logits[i] != std::numeric_limits<float>::infinity(),
             "sampling: logit of token {} is {}: the model's output is broken", i, logits[i]);
-    scored[i] = {static_cast<std::int32_t>(i), logits[i]};
   }
-  if (penalty == 1) return scored;
-  for (const auto id : seen) {
-    if (id < 0 || static_cast<std::size_t>(id) >= scored.size()) continue;
-    // From the original logit: a token seen twice is penalised once.
-    const double x = logits[static_cast<std::size_t>(id)];
-    scored[static_cast<std::size_t>(id)].logit = x > 0 ? x / penalty : x * penalty;
-  }
-  return scored;
-}
-
-// Drops what the filters drop from a list ordered best first; the best token always stays.
-void keep_top_k(std::vector<Scored>& tokens, std::int64_t k) {
-  if (k == 0 || k >= static_cast<std::int64_t>(tokens.size())) return;
-  const double last = tokens[static_cast<std::size_t>(k - 1)].logit;
-  while (tokens.back().logit < last) tokens.pop_back();
-}
-
-std::vector<Candidate> softmax(const std::vector<Scored>& tokens, double temperature) {
-  std::vector<Candidate> out;
-  double sum = 0;
-  for (const auto& t : tokens) {
-    out.push_back({t.id, std::exp((t.logit - tokens[0].logit) / temperature)});
-    sum += out.back().probability;
-  }
-  for (auto& c : out) c.probability /= sum;
-  return out;
-}
-
-void renormalize(std::vector<Candidate>& tokens) {
-  double sum = 0;
-  for (const auto& c : tokens) sum += c.probability;
-  for (auto& c : tokens) c.probability /= sum;
-}
-
-void keep_top_p(std::vector<Candidate>& tokens, double p) {
-  if (p >= 1) return;
-  std::size_t kept = 0;
-  for (double sum = 0; kept < tokens.size() && (kept == 0 || sum < p); ++kept)
-    sum += tokens[kept].probability;
-  tokens.resize(kept);
-  renormalize(tokens);
-}
-
-void keep_min_p(std::vector<Candidate>& tokens, double p) {
-  if (p <= 0) return;
-  const double least = p * tokens[0].probability;
-  while (tokens.back().probability < least) tokens.pop_back();
-  renormalize(tokens);
+  fail("sampling: no token could be drawn ({})", id);
 }
 
 }  // namespace
@@ -90,36 +40,45 @@ void validate(const SamplingOptions& o) {
           "repetition_penalty {} must be positive", o.repetition_penalty);
 }
 
-std::vector<Candidate> candidates(std::span<const float> logits, std::span<const std::int32_t> seen,
-                                  const SamplingOptions& options) {
+Sampler::Sampler(const Backend& backend, const SamplingOptions& options, std::int64_t vocabulary)
+    : backend_(backend), options_(options), vocabulary_(vocabulary) {
   validate(options);
-  require(!logits.empty(), "sampling: no logits");
-  auto scored = penalized(logits, seen, options.repetition_penalty);
-  if (options.temperature == 0) {
-    const auto best = *std::ranges::min_element(scored, better);
-    require(best.logit > kNever, "sampling: every token's logit is -infinity");
-    return {{best.id, 1}};
-  }
-  std::erase_if(scored, [](const Scored& s) { return s.logit == kNever; });
-  require(!scored.empty(), "sampling: every token's logit is -infinity");
-  std::ranges::sort(scored, better);
-  keep_top_k(scored, options.top_k);
-  auto tokens = softmax(scored, options.temperature);
-  keep_top_p(tokens, options.top_p);
-  keep_min_p(tokens, options.min_p);
-  return tokens;
 }
 
-std::int32_t sample_token(std::span<const float> logits, std::span<const std::int32_t> seen,
-                          const SamplingOptions& options, std::uint64_t stream, std::uint64_t index) {
-  const auto tokens = candidates(logits, seen, options);
-  const double u = Random(options.seed, stream, index).uniform();
-  double sum = 0;
-  for (const auto& c : tokens) {
-    sum += c.probability;
-    if (u < sum) return c.id;
+std::vector<std::int32_t> Sampler::draw(const ConstTensor& logits, std::span<const Draw> rows) {
+  std::vector<double> uniform;
+  std::vector<std::int32_t> seen, offsets{0};
+  for (const Draw& row : rows) {
+    uniform.push_back(Random(options_.seed, row.stream, row.index).uniform());
+    if (options_.repetition_penalty != 1) seen.insert(seen.end(), row.seen.begin(), row.seen.end());
+    offsets.push_back(static_cast<std::int32_t>(seen.size()));
   }
-  return tokens.back().id;  // u fell into the rounding error of the sum
+  const auto same = [&](auto value) { return std::vector(rows.size(), value); };
+  std::vector<std::int32_t> ids(rows.size());
+  const auto work = [&](Context& ctx, Arena& arena) {
+    const Tensor drawn = arena.make(DType::i32, {static_cast<std::int64_t>(rows.size())});
+    const ops::SamplingInputs in{.logits = logits,
+                                 .uniform = upload(ctx, arena, uniform),
+                                 .temperature = upload(ctx, arena, same(options_.temperature)),
+                                 .top_k = upload(ctx, arena, same(options_.top_k)),
+                                 .top_p = upload(ctx, arena, same(options_.top_p)),
+                                 .min_p = upload(ctx, arena, same(options_.min_p)),
+                                 .repetition_penalty = upload(ctx, arena, same(options_.repetition_penalty)),
+                                 .seen = upload(ctx, arena, seen),
+                                 .seen_segments = {upload(ctx, arena, offsets)}};
+    ops::sampling(ctx, drawn, in, {.vocabulary = vocabulary_});
+    if (drawn.data != nullptr) ctx.memory->read(ids.data(), drawn.data, drawn.bytes());
+  };
+  memory_.grow(backend_, work);
+  memory_.run(backend_, work);
+  for (std::size_t s = 0; s < ids.size(); ++s) {
+    if (ids[s] >= 0) continue;
+    const auto count = vocabulary_ != 0 ? vocabulary_ : logits.shape[1];
+    ConstTensor row = rows_of(logits, static_cast<std::int64_t>(s), 1);
+    row.shape = {count};
+    fail_on(*backend_.memory, row, ids[s]);
+  }
+  return ids;
 }
 
 }  // namespace braid::infer

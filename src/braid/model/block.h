@@ -20,20 +20,26 @@ struct Block {
     double norm_epsilon = 1e-6;
     std::variant<nn::Attention::Policy, nn::GatedDeltaNet::Policy> mixer;
   };
-  // What one norm keeps: its input (post: the sublayer's output) and statistics.
+  // Around one sublayer: its place in the residual stream, and what its norm keeps.
   struct NormSaved {
-    ConstTensor x;
-    Tensor inverse_rms;
+    ConstTensor x;       // (N, C)
+    Tensor normed;       // pre: the sublayer's input
+    Tensor y;            // post: the sublayer's output
+    Tensor inverse_rms;  // (N)
   };
+  // The sublayers' own inputs (Mlp::Saved::x …) are set anew in backward: dropped ones do not outlive
+  // forward.
   struct Saved {
     std::variant<nn::Attention::Saved, nn::GatedDeltaNet::Saved> mixer;
     nn::Mlp::Saved mlp;
     NormSaved mixer_norm, mlp_norm;
+    Tensor h;  // (N, C), between the sublayers
   };
   using State = std::variant<nn::Attention::State, nn::GatedDeltaNet::State>;
 
-  // y (N, C) from x (N, C), both living as long as `saved`.
-  static Saved forward(Context&, Arena& saved, Tensor y, ConstTensor x, const Params&, const Policy&,
+  // y (N, C) from x (N, C), which lives as long as what is kept, in another arena than ctx.scratch. y
+  // undefined: only what backward needs.
+  static Saved forward(Context&, nn::Saving, Tensor y, ConstTensor x, const Params&, const Policy&,
                        const nn::Attention::Tokens&);
   // `d` (N, C) holds the gradient of y and is turned into that of x; parameter gradients are added into
   // grads.

@@ -11,18 +11,14 @@
 namespace braid::model {
 namespace {
 
-struct Stack {
-  std::vector<ConstTensor> inputs;   // (N, C) of each block
-  std::vector<Block::Saved> blocks;  // empty where they are recomputed
-  ConstTensor output;                // (N, C) of the last block
-  Tensor normed, inverse_rms;        // final norm
+struct Normed {
+  Tensor y, inverse_rms;
 };
 
-void final_norm(Context& ctx, Arena& step, Stack& stack, const Parameters& p, const Policy& policy) {
-  stack.normed = step.make(stack.output.dtype, stack.output.shape);
-  stack.inverse_rms = step.make(accumulator_of(stack.output.dtype), {stack.output.shape[0]});
-  ops::rms_norm_forward(ctx, stack.normed, stack.inverse_rms, stack.output, p.final_norm,
-                        {.epsilon = policy.norm_epsilon});
+Normed final_norm(Context& ctx, Arena& step, ConstTensor x, const Parameters& p, const Policy& policy) {
+  const Normed n{step.make(x.dtype, x.shape), step.make(accumulator_of(x.dtype), {x.shape[0]})};
+  ops::rms_norm_forward(ctx, n.y, n.inverse_rms, x, p.final_norm, {.epsilon = policy.norm_epsilon});
+  return n;
 }
 
 Tensor embed(Context& ctx, Arena& arena, const Parameters& p, const Policy& policy, const Batch& batch) {
@@ -31,46 +27,16 @@ Tensor embed(Context& ctx, Arena& arena, const Parameters& p, const Policy& poli
   return x;
 }
 
-bool recomputed(const LossOptions& options, std::size_t block, std::size_t blocks) {
-  return options.recompute == Recompute::block &&
-         static_cast<std::int64_t>(blocks - block) > options.kept_blocks;
-}
-
-Stack forward_for_training(Context& ctx, Arena& step, const Parameters& p, const Policy& policy,
-                           const Batch& batch, LossOptions options) {
-  Stack stack;
-  Tensor x = embed(ctx, step, p, policy, batch);
-  for (std::size_t i = 0; i < p.blocks.size(); ++i) {
-    const Tensor y = step.make(x.dtype, x.shape);
-    stack.inputs.push_back(x);
-    if (recomputed(options, i, p.blocks.size())) {
-      Arena::Scope scope(step);
-      Block::forward(ctx, step, y, x, p.blocks[i], policy.blocks[i], batch.tokens);
-      stack.blocks.emplace_back();
-    } else {
-      stack.blocks.push_back(Block::forward(ctx, step, y, x, p.blocks[i], policy.blocks[i], batch.tokens));
-    }
-    x = y;
-  }
-  stack.output = x;
-  final_norm(ctx, step, stack, p, policy);
-  return stack;
-}
-
-// Forward only: two buffers take turns.
-Stack forward_for_scoring(Context& ctx, Arena& step, const Parameters& p, const Policy& policy,
-                          const Batch& batch) {
-  Stack stack;
+// Forward only, through the final norm: two buffers take turns.
+Tensor forward_for_scoring(Context& ctx, Arena& step, const Parameters& p, const Policy& policy,
+                           const Batch& batch) {
   Tensor x = embed(ctx, step, p, policy, batch);
   Tensor y = step.make(x.dtype, x.shape);
   for (std::size_t i = 0; i < p.blocks.size(); ++i) {
-    Arena::Scope scope(step);
-    Block::forward(ctx, step, y, x, p.blocks[i], policy.blocks[i], batch.tokens);
+    Block::forward(ctx, {step, nn::Keep::input}, y, x, p.blocks[i], policy.blocks[i], batch.tokens);
     std::swap(x, y);
   }
-  stack.output = x;
-  final_norm(ctx, step, stack, p, policy);
-  return stack;
+  return final_norm(ctx, step, x, p, policy).y;
 }
 
 struct HeadGradients {
@@ -99,6 +65,40 @@ void head_loss(Context& ctx, TokenLosses out, HeadGradients grads, ConstTensor x
   }
 }
 
+// Loss and gradients of everything from block i on, given its input x. What a block keeps is released when
+// its backward is done, before that of the block below: activations grow and shrink like a stack.
+struct Pass {
+  Context& ctx;
+  Arena& step;
+  TokenLosses out;
+  const Parameters &grads, &p;
+  const Policy& policy;
+  const Batch& batch;
+  LossOptions options;
+  Tensor d;  // (N, C): overwritten with the gradient of x
+
+  void from_block(std::size_t i, ConstTensor x) {
+    if (i == p.blocks.size()) return head(x);
+    Arena::Scope scope(step);
+    const auto forward = [&](nn::Keep keep, Tensor y) {
+      return Block::forward(ctx, {step, keep}, y, x, p.blocks[i], policy.blocks[i], batch.tokens);
+    };
+    const Tensor y = step.make(x.dtype, x.shape);
+    const auto keep = options.keep.of(i);
+    Block::Saved saved = forward(keep, y);
+    from_block(i + 1, y);
+    if (keep == nn::Keep::input) saved = forward(nn::Keep::all, Tensor{});
+    Block::backward(ctx, d, grads.blocks[i], p.blocks[i], policy.blocks[i], batch.tokens, saved);
+  }
+  void head(ConstTensor x) {
+    Arena::Scope scope(step);
+    const Normed normed = final_norm(ctx, step, x, p, policy);
+    head_loss(ctx, out, {d, grads.output_head()}, normed.y, p.output_head(), batch.targets, options);
+    ops::rms_norm_backward(ctx, d, grads.final_norm, d, {x, p.final_norm, normed.inverse_rms},
+                           ops::Accumulate::no);
+  }
+};
+
 }  // namespace
 
 LossSums sum_losses(Memory& memory, const TokenLosses& losses) {
@@ -120,22 +120,9 @@ std::int64_t head_rows(std::int64_t vocabulary_size, DType logits) {
 void loss_and_gradients(Context& ctx, Arena& step, TokenLosses out, const Parameters& grads,
                         const Parameters& p, const Policy& policy, const Batch& batch, LossOptions options) {
   Arena::Scope scope(step);
-  const Stack stack = forward_for_training(ctx, step, p, policy, batch, options);
-  const Tensor d = step.make(stack.normed.dtype, stack.normed.shape);
-  head_loss(ctx, out, {d, grads.output_head()}, stack.normed, p.output_head(), batch.targets, options);
-  ops::rms_norm_backward(ctx, d, grads.final_norm, d, {stack.output, p.final_norm, stack.inverse_rms},
-                         ops::Accumulate::no);
-  for (std::size_t i = p.blocks.size(); i-- > 0;) {
-    Arena::Scope block(step);
-    if (recomputed(options, i, p.blocks.size())) {
-      const Tensor y = step.make(d.dtype, d.shape);
-      const auto saved =
-          Block::forward(ctx, step, y, stack.inputs[i], p.blocks[i], policy.blocks[i], batch.tokens);
-      Block::backward(ctx, d, grads.blocks[i], p.blocks[i], policy.blocks[i], batch.tokens, saved);
-    } else {
-      Block::backward(ctx, d, grads.blocks[i], p.blocks[i], policy.blocks[i], batch.tokens, stack.blocks[i]);
-    }
-  }
+  const Tensor x = embed(ctx, step, p, policy, batch);
+  const Tensor d = step.make(x.dtype, x.shape);
+  Pass{ctx, step, out, grads, p, policy, batch, options, d}.from_block(0, x);
   ops::embedding_backward(ctx, grads.embedding, d, batch.ids);
   if (policy.frozen_embedding) ops::fill(ctx, rows_of(grads.embedding, *policy.frozen_embedding, 1), 0);
 }
@@ -143,15 +130,15 @@ void loss_and_gradients(Context& ctx, Arena& step, TokenLosses out, const Parame
 void score(Context& ctx, Arena& step, TokenLosses out, const Parameters& p, const Policy& policy,
            const Batch& batch) {
   Arena::Scope scope(step);
-  const Stack stack = forward_for_scoring(ctx, step, p, policy, batch);
-  head_loss(ctx, out, {}, stack.normed, p.output_head(), batch.targets, {});
+  const Tensor normed = forward_for_scoring(ctx, step, p, policy, batch);
+  head_loss(ctx, out, {}, normed, p.output_head(), batch.targets, {});
 }
 
 void compute_logits(Context& ctx, Arena& step, Tensor logits, const Parameters& p, const Policy& policy,
                     const Batch& batch) {
   Arena::Scope scope(step);
-  const Stack stack = forward_for_scoring(ctx, step, p, policy, batch);
-  nn::linear(ctx, logits, stack.normed, p.output_head());
+  const Tensor normed = forward_for_scoring(ctx, step, p, policy, batch);
+  nn::linear(ctx, logits, normed, p.output_head());
 }
 
 }  // namespace braid::model

@@ -14,16 +14,21 @@ struct Batch {
   nn::Attention::Tokens tokens;
 };
 
-enum class Recompute : std::uint8_t {
-  none,
-  block,  // keep only each block's input, run its forward again in backward
+// What the blocks keep for their backward: the first so many one level, the others another.
+struct KeepPlan {
+  nn::Keep first = nn::Keep::all, rest = nn::Keep::all;
+  std::int64_t first_blocks = 0;
+
+  static KeepPlan all_blocks(nn::Keep keep) { return {keep, keep, 0}; }
+  nn::Keep of(std::size_t block) const {
+    return static_cast<std::int64_t>(block) < first_blocks ? first : rest;
+  }
 };
 
 struct LossOptions {
   double scale = 1;   // weight of each token's loss in the gradients: 1 / predicted tokens of the whole batch
   double z_loss = 0;  // coefficient of logsumexp²
-  Recompute recompute = Recompute::none;
-  std::int64_t kept_blocks = 0;  // with Recompute::block: so many of the last blocks keep what backward needs
+  KeepPlan keep{};
 };
 
 struct TokenLosses {

@@ -11,13 +11,15 @@ namespace braid::model {
 // One extend() as flat arrays.
 struct Session::Call {
   std::vector<std::int32_t> ids, positions, offsets{0}, logit_tokens;
-  std::int64_t longest = 0;
+  std::int64_t longest = 0;  // of the segments
+  std::int64_t cached = 0;   // tokens that some sequence has before the call, at most
 };
 
 // The same in the backend's memory.
 struct Session::Inputs {
   nn::Attention::Tokens tokens;
   ConstTensor ids, lengths, picks;
+  std::int64_t cached;
 };
 
 Session::Session(const Backend& backend, const ModelConfig& config, const Parameters& parameters,
@@ -43,31 +45,34 @@ Session::Session(const Backend& backend, const ModelConfig& config, const Parame
   make_states(states);
   state_buffer_ = Buffer(states.peak(), backend.memory);
 
-  // The largest call: every sequence gets tokens, one of them as many as fit, logits for all.
-  Call call;
-  call.ids.assign(static_cast<std::size_t>(options_.max_tokens), 0);
-  call.positions = call.ids;
-  call.offsets.assign(static_cast<std::size_t>(options_.sequences) + 1, 0);
-  call.logit_tokens.assign(static_cast<std::size_t>(options_.max_tokens), 0);
-  call.longest = options_.max_tokens;
-  Arena work = Arena::measuring();
-  run(dry, work, upload_inputs(dry, work, call));
-  {  // One token each may be done in another way, with other scratch.
-    Call step;
-    step.ids.assign(static_cast<std::size_t>(options_.sequences), 0);
-    step.positions = step.logit_tokens = step.ids;
-    step.offsets.assign(static_cast<std::size_t>(options_.sequences) + 1, 0);
-    step.longest = 1;
-    Arena step_work = Arena::measuring();
-    run(dry, step_work, upload_inputs(dry, step_work, step));
-  }
-  work_buffer_ = Buffer(work.peak(), backend.memory);
+  std::size_t work_bytes = 0;
+  const auto plan = [&](const Call& call) {
+    Arena work = Arena::measuring();
+    run(dry, work, upload_inputs(dry, work, call));
+    work_bytes = std::max(work_bytes, work.peak());
+  };
+  // A prompt's first tokens, those that follow, and one token each may be computed in different ways.
+  plan(largest_call(options_.max_tokens, 0));
+  plan(largest_call(options_.max_tokens, 1));
+  plan(largest_call(1, 1));
+  work_buffer_ = Buffer(work_bytes, backend.memory);
   scratch_buffer_ = Buffer(scratch.peak(), backend.memory);
 
   Arena policy_arena(policy_buffer_), state_arena(state_buffer_), scratch_arena(scratch_buffer_);
   Context ctx = backend.context(scratch_arena);
   policy_ = make_policy(ctx, policy_arena, config, options_.capacity, activations_);
   make_states(state_arena);
+}
+
+// Every sequence gets tokens, one of them `longest`, logits for all.
+Session::Call Session::largest_call(std::int64_t longest, std::int64_t cached) const {
+  Call call;
+  call.ids.assign(static_cast<std::size_t>(longest == 1 ? options_.sequences : options_.max_tokens), 0);
+  call.positions = call.logit_tokens = call.ids;
+  call.offsets.assign(static_cast<std::size_t>(options_.sequences) + 1, 0);
+  call.longest = longest;
+  call.cached = cached;
+  return call;
 }
 
 void Session::make_states(Arena& arena) {
@@ -97,6 +102,7 @@ Session::Call Session::prepare(const std::vector<std::vector<std::int32_t>>& tok
   require(static_cast<std::int64_t>(tokens.size()) == options_.sequences,
           "session: got tokens for {} sequences, it was made for {}", tokens.size(), options_.sequences);
   Call call;
+  call.cached = *std::ranges::max_element(lengths_);
   for (std::size_t s = 0; s < tokens.size(); ++s) {
     const auto total = lengths_[s] + static_cast<std::int64_t>(tokens[s].size());
     require(total <= options_.capacity, "session: sequence {} would reach {} tokens, its capacity is {}", s,
@@ -126,7 +132,8 @@ Session::Inputs Session::upload_inputs(const Context& ctx, Arena& work, const Ca
   return {.tokens = {{put(call.offsets), call.longest}, put(call.positions)},
           .ids = put(call.ids),
           .lengths = put(lengths_),
-          .picks = put(call.logit_tokens)};
+          .picks = put(call.logit_tokens),
+          .cached = call.cached};
 }
 
 ConstTensor Session::run(Context& ctx, Arena& work, const Inputs& in) {
@@ -136,7 +143,10 @@ ConstTensor Session::run(Context& ctx, Arena& work, const Inputs& in) {
   Tensor x = work.make(dtype, shape), y = work.make(dtype, shape);
   ops::embedding_forward(ctx, x, in.ids, parameters_.embedding);
   for (std::size_t i = 0; i < states_.size(); ++i) {
-    if (auto* attention = std::get_if<nn::Attention::State>(&states_[i])) attention->lengths = in.lengths;
+    if (auto* attention = std::get_if<nn::Attention::State>(&states_[i])) {
+      attention->lengths = in.lengths;
+      attention->cache.longest = in.cached;
+    }
     Block::step(ctx, y, x, parameters_.blocks[i], policy_.blocks[i], in.tokens, states_[i]);
     std::swap(x, y);
   }
@@ -153,6 +163,10 @@ ConstTensor Session::run(Context& ctx, Arena& work, const Inputs& in) {
 }
 
 ConstTensor Session::extend(const std::vector<std::vector<std::int32_t>>& tokens, LogitRows rows) {
+  return on_host(extend_in_place(tokens, rows));
+}
+
+ConstTensor Session::extend_in_place(const std::vector<std::vector<std::int32_t>>& tokens, LogitRows rows) {
   const Call call = prepare(tokens, rows);
   Arena work(work_buffer_), scratch(scratch_buffer_);
   Context ctx = backend_.context(scratch);
@@ -160,7 +174,7 @@ ConstTensor Session::extend(const std::vector<std::vector<std::int32_t>>& tokens
   const bool one_each = call.longest == 1 && static_cast<std::int64_t>(call.ids.size()) == options_.sequences;
   const ConstTensor logits = one_each ? decode(ctx, work, inputs) : run(ctx, work, inputs);
   for (std::size_t s = 0; s < tokens.size(); ++s) lengths_[s] += static_cast<std::int32_t>(tokens[s].size());
-  return on_host(logits);
+  return logits;
 }
 
 // The inputs of one token each always lie at the same addresses, so that the work on them can be recorded.

@@ -40,6 +40,9 @@ class Session {
   // Appends tokens[s] to sequence s (possibly none) and returns logits (rows, V), f32 (f64) in host memory,
   // valid until the next call: the last token of each sequence that got tokens, in order; or every token.
   ConstTensor extend(const std::vector<std::vector<std::int32_t>>& tokens, LogitRows rows = LogitRows::last);
+  // The same, but the logits stay in the backend's memory.
+  ConstTensor extend_in_place(const std::vector<std::vector<std::int32_t>>& tokens,
+                              LogitRows rows = LogitRows::last);
   // Empties sequence s: its caches and states are as if it had never been used.
   void reset(std::int64_t sequence);
 
@@ -62,6 +65,7 @@ class Session {
   // The memory that holds the first `length` tokens of a sequence.
   std::vector<Tensor> parts(std::int64_t sequence, std::int64_t length) const;
   void check_sequence(std::int64_t sequence) const;
+  Call largest_call(std::int64_t longest, std::int64_t cached) const;
   Call prepare(const std::vector<std::vector<std::int32_t>>& tokens, LogitRows rows) const;
 
   const Backend& backend_;

@@ -1,61 +1,64 @@
 #include "braid/nn/attention.h"
 
-#include "braid/nn/linear.h"
 #include "braid/ops/rms_norm.h"
 
 namespace braid::nn {
 namespace {
 
-Shape heads_shape(const ConstTensor& flat, std::int64_t head_dim) {
-  return {flat.shape[0], flat.shape[1] / head_dim, head_dim};
-}
+Tensor flat(const Tensor& t) { return reshaped(t, {t.shape[0], t.shape[1] * t.shape[2]}); }
 
-// Projections, q and k norms and rotation: everything before the attention itself.
-Attention::Saved project(Context& ctx, Arena& saved, ConstTensor x, const Attention::Params& p,
-                         const Attention::Policy& policy, const Attention::Tokens& tokens) {
-  const auto n = x.shape[0], wide = p.q.shape[0], narrow = p.k.shape[0];
-  const auto statistics = accumulator_of(x.dtype);
-  Attention::Saved s{.x = x,
-                     .q = saved.make(x.dtype, {n, wide}),
-                     .k = saved.make(x.dtype, {n, narrow}),
-                     .q_inverse_rms = saved.make(statistics, {n}),
-                     .k_inverse_rms = saved.make(statistics, {n}),
-                     .q_rotated = saved.make(x.dtype, {n, wide}),
-                     .k_rotated = saved.make(x.dtype, {n, narrow}),
-                     .v = saved.make(x.dtype, {n, narrow}),
-                     .y = saved.make(x.dtype, {n, wide}),
-                     .log_sum_exp = saved.make(statistics, {n, wide / policy.head_dim})};
-  linear(ctx, s.q, x, p.q);
-  linear(ctx, s.k, x, p.k);
-  linear(ctx, s.v, x, p.v);
+// Projections, q and k norms and rotation: everything before the attention itself, where it is missing.
+void project(Context& ctx, Saving& saving, Attention::Saved& s, const Attention::Params& p,
+             const Attention::Policy& policy, const Attention::Tokens& tokens) {
+  const auto n = s.x.shape[0], wide = p.q.shape[0], narrow = p.k.shape[0], width = policy.head_dim;
+  const auto dtype = s.x.dtype, statistics = accumulator_of(dtype);
+  if (saving.make(ctx, s.q, Keep::products, dtype, {n, wide})) {
+    saving.make(ctx, s.k, Keep::products, dtype, {n, narrow});
+    saving.make(ctx, s.v, Keep::products, dtype, {n, narrow / width, width});
+    const ops::LinearPart parts[] = {{s.q, p.q}, {s.k, p.k}, {flat(s.v), p.v}};
+    ops::linear_group(ctx, parts, s.x);
+  }
+  if (!saving.make(ctx, s.q_rotated, Keep::all, dtype, {n, wide / width, width})) return;
+  saving.make(ctx, s.k_rotated, Keep::all, dtype, {n, narrow / width, width});
+  saving.make(ctx, s.q_inverse_rms, Keep::all, statistics, {n});
+  saving.make(ctx, s.k_inverse_rms, Keep::all, statistics, {n});
   const ops::RmsNormOptions norm{.epsilon = policy.norm_epsilon};
-  ops::rms_norm_forward(ctx, s.q_rotated, s.q_inverse_rms, s.q, p.q_norm, norm);
-  ops::rms_norm_forward(ctx, s.k_rotated, s.k_inverse_rms, s.k, p.k_norm, norm);
-  for (Tensor* t : {&s.q_rotated, &s.k_rotated, &s.v, &s.y})
-    *t = reshaped(*t, heads_shape(*t, policy.head_dim));
+  ops::rms_norm_forward(ctx, flat(s.q_rotated), s.q_inverse_rms, s.q, p.q_norm, norm);
+  ops::rms_norm_forward(ctx, flat(s.k_rotated), s.k_inverse_rms, s.k, p.k_norm, norm);
   if (policy.rotary) {
     ops::rotary(ctx, s.q_rotated, s.q_rotated, *policy.rotary, tokens.positions, ops::Rotation::forward);
     ops::rotary(ctx, s.k_rotated, s.k_rotated, *policy.rotary, tokens.positions, ops::Rotation::forward);
   }
-  return s;
 }
 
-Tensor flat(const Tensor& t) { return reshaped(t, {t.shape[0], t.shape[1] * t.shape[2]}); }
+void attend(Context& ctx, Saving& saving, Attention::Saved& s, const Attention::Policy& policy,
+            const Attention::Tokens& tokens) {
+  if (!saving.make(ctx, s.y, Keep::products, s.x.dtype, s.q_rotated.shape)) return;
+  saving.make(ctx, s.log_sum_exp, Keep::products, accumulator_of(s.x.dtype), {s.y.shape[0], s.y.shape[1]});
+  ops::attention_forward(ctx, s.y, s.log_sum_exp, {s.q_rotated, s.k_rotated, s.v}, tokens.segments,
+                         {.window = policy.window});
+}
 
 }  // namespace
 
-Attention::Saved Attention::forward(Context& ctx, Arena& saved, Tensor y, ConstTensor x, const Params& p,
+Attention::Saved Attention::forward(Context& ctx, Saving saving, Output y, ConstTensor x, const Params& p,
                                     const Policy& policy, const Tokens& tokens) {
-  const Saved s = project(ctx, saved, x, p, policy, tokens);
-  ops::attention_forward(ctx, s.y, s.log_sum_exp, {s.q_rotated, s.k_rotated, s.v}, tokens.segments,
-                         {.window = policy.window});
+  Saved s;
+  s.x = x;
+  project(ctx, saving, s, p, policy, tokens);
+  attend(ctx, saving, s, policy, tokens);
   linear(ctx, y, flat(s.y), p.o);
+  saving.drop();
   return s;
 }
 
 void Attention::backward(Context& ctx, Tensor dx, const Params& grads, ConstTensor dy, const Params& p,
-                         const Policy& policy, const Tokens& tokens, const Saved& s) {
+                         const Policy& policy, const Tokens& tokens, const Saved& kept) {
   Arena::Scope scope(*ctx.scratch);
+  Saved s = kept;
+  Saving again(*ctx.scratch);
+  project(ctx, again, s, p, policy, tokens);
+  attend(ctx, again, s, policy, tokens);
   const Tensor dattended = ctx.scratch->make(dx.dtype, s.y.shape);
   const Tensor dq = ctx.scratch->make(dx.dtype, s.q_rotated.shape);
   const Tensor dk = ctx.scratch->make(dx.dtype, s.k_rotated.shape);
@@ -77,10 +80,14 @@ void Attention::backward(Context& ctx, Tensor dx, const Params& grads, ConstTens
   linear_backward(ctx, dx, grads.v, flat(dv), s.x, p.v, ops::Accumulate::yes);
 }
 
-void Attention::step(Context& ctx, Tensor y, ConstTensor x, const Params& p, const Policy& policy,
+void Attention::step(Context& ctx, Output y, ConstTensor x, const Params& p, const Policy& policy,
                      const Tokens& tokens, const State& state) {
   Arena::Scope scope(*ctx.scratch);
-  const Saved s = project(ctx, *ctx.scratch, x, p, policy, tokens);
+  Saved s;
+  s.x = x;
+  Saving saving(*ctx.scratch);
+  project(ctx, saving, s, p, policy, tokens);
+  saving.make(ctx, s.y, Keep::all, x.dtype, s.q_rotated.shape);
   ops::attention_cached(ctx, s.y, state.cache, {s.q_rotated, s.k_rotated, s.v}, tokens.segments,
                         state.lengths, {.window = policy.window});
   linear(ctx, y, flat(s.y), p.o);

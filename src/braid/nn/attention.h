@@ -3,7 +3,9 @@
 #pragma once
 #include <optional>
 
+#include "braid/nn/linear.h"
 #include "braid/nn/parameters.h"
+#include "braid/nn/saving.h"
 #include "braid/ops/attention.h"
 #include "braid/ops/rotary.h"
 
@@ -51,13 +53,13 @@ struct Attention {
     fn(ParameterSpec{.name = "o_proj.weight", .shape = {c.width, wide}}, p.o);
   }
 
-  static Saved forward(Context&, Arena& saved, Tensor y, ConstTensor x, const Params&, const Policy&,
+  static Saved forward(Context&, Saving, Output y, ConstTensor x, const Params&, const Policy&,
                        const Tokens&);
   // Overwrites dx, adds into grads.
   static void backward(Context&, Tensor dx, const Params& grads, ConstTensor dy, const Params&, const Policy&,
                        const Tokens&, const Saved&);
   // Prefill and decode through the cache.
-  static void step(Context&, Tensor y, ConstTensor x, const Params&, const Policy&, const Tokens&,
+  static void step(Context&, Output y, ConstTensor x, const Params&, const Policy&, const Tokens&,
                    const State&);
 };
 

@@ -1,6 +1,8 @@
 // Gated DeltaNet mixer as run in Olmo Hybrid (paper section 2, Appendix A; Yang et al. 2024).
 #pragma once
+#include "braid/nn/linear.h"
 #include "braid/nn/parameters.h"
+#include "braid/nn/saving.h"
 #include "braid/ops/gated_delta.h"
 
 namespace braid::nn {
@@ -72,13 +74,13 @@ struct GatedDeltaNet {
     fn(ParameterSpec{.name = "o_proj.weight", .shape = {c.width, values}, .initializer = init}, p.o);
   }
 
-  static Saved forward(Context&, Arena& saved, Tensor y, ConstTensor x, const Params&, const Policy&,
+  static Saved forward(Context&, Saving, Output y, ConstTensor x, const Params&, const Policy&,
                        const ops::Segments&);
   // Overwrites dx, adds into grads.
   static void backward(Context&, Tensor dx, const Params& grads, ConstTensor dy, const Params&, const Policy&,
                        const ops::Segments&, const Saved&);
   // Prefill and decode: advances the state by each segment's tokens.
-  static void step(Context&, Tensor y, ConstTensor x, const Params&, const Policy&, const ops::Segments&,
+  static void step(Context&, Output y, ConstTensor x, const Params&, const Policy&, const ops::Segments&,
                    const State&);
 };
 

@@ -4,9 +4,16 @@
 
 namespace braid::nn {
 
-// y (N, M) = x (N, K) · weight (M, K)ᵀ
-inline void linear(Context& ctx, Tensor y, ConstTensor x, ConstTensor weight) {
-  ops::matmul(ctx, y, x, weight, {.b = ops::Transpose::yes});
+// Where a layer's result goes, and what is added to it on the way (undefined: nothing): the residual.
+struct Output {
+  Output(Tensor to, ConstTensor and_add = {}) : y(to), addend(and_add) {}
+  Tensor y;
+  ConstTensor addend;
+};
+
+// y (N, M) = x (N, K) · weight (M, K)ᵀ + addend
+inline void linear(Context& ctx, Output out, ConstTensor x, ConstTensor weight) {
+  ops::matmul(ctx, out.y, x, weight, {.b = ops::Transpose::yes, .addend = out.addend});
 }
 
 // dx (N, K) = dy (N, M) · weight (M, K), or += with Accumulate::yes; dweight += dyᵀ x.

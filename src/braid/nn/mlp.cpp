@@ -1,24 +1,38 @@
 #include "braid/nn/mlp.h"
 
-#include "braid/nn/linear.h"
 #include "braid/ops/swiglu.h"
 
 namespace braid::nn {
+namespace {
 
-Mlp::Saved Mlp::forward(Context& ctx, Arena& saved, Tensor y, ConstTensor x, const Params& p) {
-  const auto tokens = x.shape[0], hidden = p.down.shape[1];
-  const Saved s{.x = x,
-                .gate_up = saved.make(x.dtype, {tokens, 2 * hidden}),
-                .hidden = saved.make(x.dtype, {tokens, hidden})};
-  linear(ctx, s.gate_up, x, p.gate_up);
-  ops::swiglu_forward(ctx, s.hidden, s.gate_up);
-  linear(ctx, y, s.hidden, p.down);
+// Everything before the last product, where it is missing.
+void activate(Context& ctx, Saving& saving, Mlp::Saved& s, const Mlp::Params& p) {
+  const auto tokens = s.x.shape[0], hidden = p.down.shape[1];
+  if (saving.make(ctx, s.gate_up, Keep::products, s.x.dtype, {tokens, 2 * hidden})) {
+    linear(ctx, s.gate_up, s.x, p.gate_up);
+  }
+  if (saving.make(ctx, s.hidden, Keep::all, s.x.dtype, {tokens, hidden})) {
+    ops::swiglu_forward(ctx, s.hidden, s.gate_up);
+  }
+}
+
+}  // namespace
+
+Mlp::Saved Mlp::forward(Context& ctx, Saving saving, Output y, ConstTensor x, const Params& p) {
+  Saved s;
+  s.x = x;
+  activate(ctx, saving, s, p);
+  if (y.y.defined()) linear(ctx, y, s.hidden, p.down);
+  saving.drop();
   return s;
 }
 
 void Mlp::backward(Context& ctx, Tensor dx, const Params& grads, ConstTensor dy, const Params& p,
-                   const Saved& s) {
+                   const Saved& kept) {
   Arena::Scope scope(*ctx.scratch);
+  Saved s = kept;
+  Saving again(*ctx.scratch);
+  activate(ctx, again, s, p);
   const Tensor dhidden = ctx.scratch->make(dx.dtype, s.hidden.shape);
   const Tensor dgate_up = ctx.scratch->make(dx.dtype, s.gate_up.shape);
   linear_backward(ctx, dhidden, grads.down, dy, s.hidden, p.down);

@@ -1,7 +1,9 @@
 // SwiGLU feed-forward: y = (silu(x Wgᵀ) ⊙ x Wuᵀ) Wdᵀ.
 #pragma once
 #include "braid/core/context.h"
+#include "braid/nn/linear.h"
 #include "braid/nn/parameters.h"
+#include "braid/nn/saving.h"
 
 namespace braid::nn {
 
@@ -27,7 +29,8 @@ struct Mlp {
     fn(ParameterSpec{.name = "down_proj.weight", .shape = {c.width, c.hidden}}, p.down);
   }
 
-  static Saved forward(Context&, Arena& saved, Tensor y, ConstTensor x, const Params&);
+  // y undefined: only what backward needs.
+  static Saved forward(Context&, Saving, Output y, ConstTensor x, const Params&);
   // Overwrites dx, adds into grads.
   static void backward(Context&, Tensor dx, const Params& grads, ConstTensor dy, const Params&, const Saved&);
 };

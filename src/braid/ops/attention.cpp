@@ -54,6 +54,7 @@ void attention_cached(Context& ctx, Tensor y, KeyValueCache cache, AttentionInpu
                {segments.count(), cache.k.shape[1], in.k.shape[1], in.k.shape[2]});
   check.tensor("cache.v", cache.v, in.v.dtype, cache.k.shape);
   check.tensor("lengths", lengths, DType::i32, {segments.count()});
+  check.that(cache.longest.value_or(0) >= 0, "cache.longest {} is negative", cache.longest.value_or(0));
   implementation<&OpTable::attention_cached>(ctx)(ctx, y, cache, in, segments, lengths, options);
 }
 

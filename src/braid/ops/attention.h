@@ -1,5 +1,7 @@
 // Causal softmax attention with grouped heads, an optional sliding window, and document boundaries.
 #pragma once
+#include <optional>
+
 #include "braid/core/context.h"
 #include "braid/ops/segments.h"
 
@@ -29,6 +31,10 @@ void attention_backward(Context&, AttentionGradients, ConstTensor dy, AttentionI
 // Keys and values of sequences in progress: position p of sequence s lives at [s, p % capacity].
 struct KeyValueCache {
   Tensor k, v;  // (S, capacity, Hkv, D)
+  // What the host knows of the sequences before the call: none has more tokens here. Not set: not known. The
+  // results do not depend on it, but kernels are chosen by it: a GPU does not check it, and where it is too
+  // low it may miss tokens.
+  std::optional<std::int64_t> longest{};
 };
 // Prefill and decode: segment s of the inputs holds the next tokens of sequence s, which has lengths[s] (S,
 // i32) tokens in the cache already. Appends k and v to the cache, then attends to everything in it. The

@@ -14,6 +14,11 @@ struct Recording {
   virtual void replay() = 0;
 };
 
+// What the arithmetic had to bend, counted since the backend was made.
+struct NumericalEvents {
+  std::uint64_t saturated = 0;  // values clamped to the range of a narrower type
+};
+
 struct Backend {
   std::string name;
   std::string description;  // what the bits of a result may depend on: "cpu, 2 threads, AVX3, fast"
@@ -26,6 +31,10 @@ struct Backend {
   // Records what `work` gives to the device, without doing it. Empty: this backend cannot.
   std::function<std::unique_ptr<Recording>(const std::function<void()>& work)> record{};
 
+  // Reads the counts, waiting for the device. Empty: nothing is ever bent.
+  std::function<NumericalEvents()> count_events{};
+
+  NumericalEvents numerical_events() const { return count_events ? count_events() : NumericalEvents{}; }
   Context context(Arena& scratch) const {
     return {device, &ops, &scratch, state.get(), arithmetic, memory.get()};
   }

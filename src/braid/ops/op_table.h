@@ -3,6 +3,7 @@
 #include "braid/ops/attention.h"
 #include "braid/ops/cross_entropy.h"
 #include "braid/ops/delta_gates.h"
+#include "braid/ops/delta_mixer.h"
 #include "braid/ops/elementwise.h"
 #include "braid/ops/embedding.h"
 #include "braid/ops/gated_delta.h"
@@ -10,6 +11,7 @@
 #include "braid/ops/optimizer.h"
 #include "braid/ops/rms_norm.h"
 #include "braid/ops/rotary.h"
+#include "braid/ops/sampling.h"
 #include "braid/ops/short_convolution.h"
 #include "braid/ops/swiglu.h"
 
@@ -17,6 +19,7 @@ namespace braid {
 
 struct OpTable {
   decltype(ops::matmul)* matmul = nullptr;
+  decltype(ops::linear_group)* linear_group = nullptr;
   decltype(ops::embedding_forward)* embedding_forward = nullptr;
   decltype(ops::embedding_backward)* embedding_backward = nullptr;
   decltype(ops::rms_norm_forward)* rms_norm_forward = nullptr;
@@ -34,9 +37,11 @@ struct OpTable {
   decltype(ops::delta_gates_backward)* delta_gates_backward = nullptr;
   decltype(ops::gated_delta_forward)* gated_delta_forward = nullptr;
   decltype(ops::gated_delta_backward)* gated_delta_backward = nullptr;
+  decltype(ops::delta_mixer_step)* delta_mixer_step = nullptr;
   decltype(ops::swiglu_forward)* swiglu_forward = nullptr;
   decltype(ops::swiglu_backward)* swiglu_backward = nullptr;
   decltype(ops::cross_entropy)* cross_entropy = nullptr;
+  decltype(ops::sampling)* sampling = nullptr;
   decltype(ops::add)* add = nullptr;
   decltype(ops::fill)* fill = nullptr;
   decltype(ops::copy)* copy = nullptr;

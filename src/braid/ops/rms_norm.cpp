@@ -20,6 +20,7 @@ void rms_norm_forward(Context& ctx, Tensor y, Tensor inverse_rms, ConstTensor x,
   const Checker check("rms_norm_forward");
   check_norm(check, x, weight, inverse_rms);
   check.tensor("y", y, x.dtype, x.shape);
+  if (options.addend.defined()) check.tensor("addend", options.addend, x.dtype, x.shape);
   implementation<&OpTable::rms_norm_forward>(ctx)(ctx, y, inverse_rms, x, weight, options);
 }
 
@@ -38,6 +39,7 @@ void gated_rms_norm_forward(Context& ctx, Tensor y, Tensor inverse_rms, ConstTen
   const Checker check("gated_rms_norm_forward");
   check_norm(check, x, weight, inverse_rms);
   check.tensor("y", y, x.dtype, x.shape);
+  if (options.addend.defined()) check.tensor("addend", options.addend, x.dtype, x.shape);
   check.tensor("gate", gate, x.dtype, x.shape);
   implementation<&OpTable::gated_rms_norm_forward>(ctx)(ctx, y, inverse_rms, x, gate, weight, options);
 }

@@ -7,6 +7,7 @@ namespace braid::ops {
 
 struct RmsNormOptions {
   double epsilon = 1e-6;  // inside the square root
+  ConstTensor addend{};   // like y, added to it before it is rounded; undefined: none
 };
 
 // y (N, C) = x · inverse_rms · weight (C); inverse_rms (N) is written for backward. Weights, their gradients

@@ -193,10 +193,9 @@ RunConfig read_run_config(const fs::path& path, const std::vector<std::string>& 
     train.reject("micro_batch_size",
                  fmt::format("{} does not divide batch_size {}", c.micro_batch_size, c.batch_size));
   }
-  const auto recompute =
-      choose<std::int64_t>(train, "recompute", "none", {{"none", -2}, {"block", 0}, {"auto", kAsManyAsFit}});
-  c.recompute = recompute == -2 ? model::Recompute::none : model::Recompute::block;
-  c.kept_blocks = recompute == kAsManyAsFit ? kAsManyAsFit : 0;
+  c.recompute = choose<Recompute>(
+      train, "recompute", "none",
+      {{"none", Recompute::none}, {"block", Recompute::block}, {"auto", Recompute::automatic}});
   c.precision =
       choose<Precision>(train, "precision", "auto",
                         {{"auto", Precision::automatic}, {"f32", Precision::f32}, {"bf16", Precision::bf16}});

@@ -17,6 +17,13 @@ enum class Precision : std::uint8_t {
   bf16,
 };
 
+// What backward finds and what it computes again.
+enum class Recompute : std::uint8_t {
+  none,
+  block,      // each block keeps only its input
+  automatic,  // as little as the free memory asks for
+};
+
 enum class Decay : std::uint8_t { cosine, linear, constant };
 
 struct ScheduleConfig {
@@ -43,8 +50,6 @@ struct DataConfig {
   bool document_masking = false;
 };
 
-inline constexpr std::int64_t kAsManyAsFit = -1;
-
 struct RunConfig {
   std::uint64_t seed = 1;
   fs::path folder;         // metrics, checkpoints and the final model
@@ -57,8 +62,7 @@ struct RunConfig {
   std::int64_t steps = 0;
   std::int64_t batch_size = 8;        // sequences per step
   std::int64_t micro_batch_size = 0;  // sequences per forward and backward; 0: the whole batch
-  model::Recompute recompute = model::Recompute::none;
-  std::int64_t kept_blocks = 0;  // with recompute: so many blocks keep their activations, or kAsManyAsFit
+  Recompute recompute = Recompute::none;
   Precision precision = Precision::automatic;
   std::int64_t validation_every = 0, validation_batches = 0;  // 0: only at the end; 0: the whole set
   std::int64_t checkpoint_every = 0, checkpoints_kept = 2;    // 0: only at the end

@@ -162,7 +162,7 @@ class Run {
             .instances = data_.train->size(),
             .validation_instances = data_.validation ? data_.validation->size() : 0,
             .first_step = first,
-            .planned_bytes = trainer_.planned_bytes(),
+            .memory = trainer_.memory_plan(),
             .flops_per_token = model::training_flops(config_.model, config_.data.sequence_length)};
   }
 
@@ -177,8 +177,9 @@ class Run {
         {"loss", result.loss},
         {"z_loss", result.z_loss},
         {"gradient_norm", result.gradient_norm},
-        {"learning_rate",
-         result.learning_rate}}.dump());
+        {"learning_rate", result.learning_rate},
+        {"saturated",
+         result.saturated}}.dump());
     const double seconds = std::chrono::duration<double>(Clock::now() - begin_).count();
     const double rate = static_cast<double>((step - first) * tokens_per_step()) / seconds;
     folder_.append_timing(Json{{"step", step}, {"tokens_per_second", rate}}.dump());
@@ -198,25 +199,29 @@ class Run {
     const auto rows = config_.micro_batch_size;
     auto instances = data_.validation->size();
     if (config_.validation_batches != 0) instances = std::min(instances, config_.validation_batches * rows);
-    double loss = 0;
+    ScoreResult sum;
     std::int64_t predicted = 0, bytes = 0;
     for (std::int64_t i = 0; i < instances; i += rows) {
       const auto batch =
           data::assemble_sequential(*data_.validation, i, std::min(rows, instances - i), options_);
-      loss += trainer_.score(batch).loss;
+      const auto scored = trainer_.score(batch);
+      sum.loss += scored.loss;
+      sum.saturated += scored.saturated;
       predicted += batch.predicted();
       bytes += data::text_bytes(batch.targets, token_bytes_);
     }
     const Validation v{.step = step,
                        .tokens = step * tokens_per_step(),
-                       .loss = loss / static_cast<double>(predicted),
-                       .bits_per_byte = data::bits_per_byte(loss, bytes)};
+                       .loss = sum.loss / static_cast<double>(predicted),
+                       .bits_per_byte = data::bits_per_byte(sum.loss, bytes),
+                       .saturated = sum.saturated};
     folder_.append_metrics(Json{
         {"step", v.step},
         {"tokens", v.tokens},
         {"validation_loss", v.loss},
-        {"validation_bits_per_byte",
-         v.bits_per_byte}}.dump());
+        {"validation_bits_per_byte", v.bits_per_byte},
+        {"validation_saturated",
+         v.saturated}}.dump());
     if (observer_.validated) observer_.validated(v);
   }
 

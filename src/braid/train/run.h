@@ -10,7 +10,7 @@ namespace braid::train {
 
 struct RunSummary {
   std::int64_t parameters = 0, tokens_per_step = 0, instances = 0, validation_instances = 0, first_step = 0;
-  std::size_t planned_bytes = 0;
+  MemoryPlan memory{};
   double flops_per_token = 0;
 };
 
@@ -23,6 +23,7 @@ struct StepProgress {
 struct Validation {
   std::int64_t step = 0, tokens = 0;  // tokens trained on so far
   double loss = 0, bits_per_byte = 0;
+  std::uint64_t saturated = 0;
 };
 
 // What the run tells its caller; every member may be empty.

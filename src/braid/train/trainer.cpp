@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "braid/ops/elementwise.h"
 #include "braid/ops/optimizer.h"
@@ -15,6 +16,24 @@ DType activations_of(const Backend& backend, Precision precision) {
   require(wanted == DType::bf16 || precision == Precision::automatic,
           "train.precision: backend '{}' computes in f32 only: choose f32 or auto", backend.name);
   return wanted;
+}
+
+// Free memory, checked to hold what does not depend on the batch.
+std::size_t checked_free(const Backend& backend, const RunConfig& config, DType activations) {
+  const auto free = backend.memory->available();
+  Arena measure = Arena::measuring();
+  const auto tree = model::make_parameters(config.model, measure, {});
+  std::size_t needed = 4 * measure.peak();
+  for (const auto& [spec, t] : model::list(tree, config.model)) {
+    const bool copied = activations == DType::bf16 && spec.role != nn::ParameterRole::precise;
+    if (copied) needed += align_up(static_cast<std::size_t>(t.count()) * size_of(DType::bf16));
+  }
+  require(
+      needed <= free,
+      "training: parameters, gradients, moments and copies of this model need {} MiB, {} MiB are free: only "
+      "a smaller model fits",
+      needed >> 20, free >> 20);
+  return free;
 }
 
 }  // namespace
@@ -43,6 +62,7 @@ Trainer::Trainer(const Backend& backend, const RunConfig& config)
     : backend_(backend),
       config_(config),
       activations_(activations_of(backend, config.precision)),
+      free_(checked_free(backend, config, activations_)),
       parameters_(config.model, {}, backend.memory),
       gradients_(config.model, {}, backend.memory),
       first_(config.model, {}, backend.memory),
@@ -71,64 +91,78 @@ Trainer::Trainer(const Backend& backend, const RunConfig& config)
   Arena results_arena(results_buffer_);
   make_results(results_arena);
 
-  const auto layout = model::RowLayout::of(config.micro_batch_size, length);
-  const std::vector<std::int32_t> zeros(layout.positions.size(), 0);
-  choose_plan({zeros, zeros, layout.positions, layout.offsets});
+  make_work_memory();
   Arena policy_arena(policy_buffer_), scratch(nullptr, 0, backend.device);
   Context ctx = backend.context(scratch);
   policy_ = model::make_policy(ctx, policy_arena, config.model, length, activations_);
+  saturated_ = backend.numerical_events().saturated;
 }
 
-// Whatever runs in the step's memory, with the largest shapes.
-void Trainer::largest_work(Context& ctx, Arena& step, const model::HostBatch& largest) {
+void Trainer::largest_work(Context& ctx, Arena& step, const model::HostBatch& largest,
+                           const model::KeepPlan& keep) {
   const auto batch = largest.upload(ctx, step);
-  const auto losses = losses_at(0, batch.ids.shape[0]);
-  model::loss_and_gradients(ctx, step, losses, gradients_.tree(), weights(), policy_, batch, loss_options());
+  Arena results = Arena::measuring();
+  const model::TokenLosses losses{results.make(DType::f32, batch.ids.shape),
+                                  results.make(DType::f32, batch.ids.shape)};
+  model::loss_and_gradients(ctx, step, losses, gradients_.tree(), weights(), policy_, batch, {.keep = keep});
   model::score(ctx, step, losses, weights(), policy_, batch);
   ops::gradient_norm(ctx, norm_, gradients_.flat(), 1);
   ops::adamw(ctx, {parameters_.flat(), first_.flat(), second_.flat()}, gradients_.flat(), norm_, {});
 }
 
-model::LossOptions Trainer::loss_options() const {
-  return {.recompute = config_.recompute, .kept_blocks = kept_blocks_};
-}
-
-std::size_t Trainer::work_bytes(const model::HostBatch& largest) {
+std::size_t Trainer::work_bytes(const WorkShape& shape, const model::KeepPlan& keep) {
+  const auto layout = model::RowLayout::of(shape.micro_batch, shape.length);
+  const std::vector<std::int32_t> zeros(layout.positions.size(), 0);
   Arena step = Arena::measuring(), scratch = Arena::measuring();
   Context ctx = backend_.measuring_context(scratch);
-  largest_work(ctx, step, largest);
+  largest_work(ctx, step, {zeros, zeros, layout.positions, layout.offsets}, keep);
   return align_up(step.peak()) + align_up(scratch.peak());
 }
 
-// Settles how many blocks keep their activations, and makes the step's memory.
-void Trainer::choose_plan(const model::HostBatch& largest) {
+void Trainer::make_work_memory() {
+  keep_ = choose_keep_plan(config_, backend_.memory->available(),
+                           [&](const WorkShape& w, const model::KeepPlan& k) { return work_bytes(w, k); });
+  const auto layout = model::RowLayout::of(config_.micro_batch_size, config_.data.sequence_length);
+  const std::vector<std::int32_t> zeros(layout.positions.size(), 0);
+  work_ = model::WorkMemory(backend_, [&](Context& ctx, Arena& step) {
+    largest_work(ctx, step, {zeros, zeros, layout.positions, layout.offsets}, keep_);
+  });
+  planned_offsets_.assign(layout.offsets.begin(), layout.offsets.end());
+}
+
+std::int64_t Trainer::largest_micro_batch(std::int64_t limit) {
   const auto available = backend_.memory->available();
-  const auto blocks = static_cast<std::int64_t>(config_.model.layers.size());
-  kept_blocks_ = std::min(config_.kept_blocks, blocks);
-  if (config_.recompute == model::Recompute::block && config_.kept_blocks == kAsManyAsFit) {
-    for (kept_blocks_ = blocks; kept_blocks_ > 0 && work_bytes(largest) > available;) --kept_blocks_;
-  }
-  const auto needed = work_bytes(largest);
-  require(needed <= available,
-          "training: a step needs {} MiB beside the parameters, {} MiB are free: lower "
-          "train.micro_batch_size (now "
-          "{}){}",
-          needed >> 20, available >> 20, config_.micro_batch_size,
-          config_.recompute == model::Recompute::none ? ", or set train.recompute = \"auto\"" : "");
-  work_ = model::WorkMemory(backend_, [&](Context& ctx, Arena& step) { largest_work(ctx, step, largest); });
-  planned_offsets_.assign(largest.offsets.begin(), largest.offsets.end());
+  const auto room =
+      available == SIZE_MAX ? available : available + work_.step_bytes() + work_.scratch_bytes();
+  return train::largest_micro_batch(
+      config_, room,
+      [&](const WorkShape& w, const model::KeepPlan& k) {
+        const auto losses = static_cast<std::size_t>(2 * 4 * w.micro_batch * w.length);  // of a batch of one
+        return work_bytes(w, k) + losses;
+      },
+      limit);
 }
 
 // With document masking the segments vary, and with them what some ops need.
 void Trainer::ensure_planned(const Micro& micro) {
   if (micro.offsets == planned_offsets_) return;
-  work_.grow(backend_, [&](Context& ctx, Arena& step) { largest_work(ctx, step, micro.host()); });
+  work_.grow(backend_, [&](Context& ctx, Arena& step) { largest_work(ctx, step, micro.host(), keep_); });
   planned_offsets_ = micro.offsets;
 }
 
-std::size_t Trainer::planned_bytes() const {
-  return 4 * parameters_.bytes() + compute_.bytes() + policy_buffer_.bytes() + results_buffer_.bytes() +
-         work_.step_bytes() + work_.scratch_bytes();
+MemoryPlan Trainer::memory_plan() const {
+  MemoryPlan plan{.parameters = parameters_.bytes(),
+                  .gradients = gradients_.bytes(),
+                  .moments = first_.bytes() + second_.bytes(),
+                  .copies = compute_.bytes(),
+                  .tables = policy_buffer_.bytes() + results_buffer_.bytes(),
+                  .activations = work_.step_bytes(),
+                  .scratch = work_.scratch_bytes(),
+                  .free = free_};
+  for (std::size_t i = 0; i < config_.model.layers.size(); ++i) {
+    ++plan.blocks[static_cast<std::size_t>(keep_.of(i))];
+  }
+  return plan;
 }
 
 model::TokenLosses Trainer::losses_at(std::int64_t token, std::int64_t tokens) const {
@@ -140,10 +174,7 @@ void Trainer::accumulate(const Micro& micro, const model::TokenLosses& losses, d
   work_.run(backend_, [&](Context& ctx, Arena& step) {
     model::loss_and_gradients(ctx, step, losses, gradients_.tree(), weights(), policy_,
                               micro.host().upload(ctx, step),
-                              {.scale = scale,
-                               .z_loss = config_.optimizer.z_loss,
-                               .recompute = config_.recompute,
-                               .kept_blocks = kept_blocks_});
+                              {.scale = scale, .z_loss = config_.optimizer.z_loss, .keep = keep_});
   });
 }
 
@@ -181,6 +212,11 @@ void Trainer::parameters_changed() {
   });
 }
 
+std::uint64_t Trainer::newly_saturated() {
+  const auto before = std::exchange(saturated_, backend_.numerical_events().saturated);
+  return saturated_ - before;
+}
+
 // Nothing is read back before the end: the device works through the whole step. The update leaves everything
 // as it was where the gradients are not finite.
 StepResult Trainer::step(const data::Batch& batch, std::int64_t step) {
@@ -196,11 +232,12 @@ StepResult Trainer::step(const data::Batch& batch, std::int64_t step) {
   }
   const double rate = learning_rate(config_.schedule, step, config_.steps);
   update(step, rate);
-  const LossSums sums = model::sum_losses(*backend_.memory, losses_);
+  const auto sums = model::sum_losses(*backend_.memory, losses_);
   const StepResult result{.loss = sums.loss / predicted,
                           .z_loss = sums.squared_log_sum_exp / predicted,
                           .gradient_norm = to_host<float>(*backend_.memory, norm_)[0],
-                          .learning_rate = rate};
+                          .learning_rate = rate,
+                          .saturated = newly_saturated()};
   require(std::isfinite(result.loss) && std::isfinite(result.gradient_norm),
           "step {}: loss {} with gradient norm {} is not finite; lower schedule.learning_rate or look at the "
           "data",
@@ -208,7 +245,7 @@ StepResult Trainer::step(const data::Batch& batch, std::int64_t step) {
   return result;
 }
 
-LossSums Trainer::score(const data::Batch& batch) {
+ScoreResult Trainer::score(const data::Batch& batch) {
   const auto tokens = static_cast<std::int64_t>(batch.ids.size());
   const Micro micro = Micro::of(batch, 0, tokens);
   ensure_planned(micro);
@@ -216,7 +253,7 @@ LossSums Trainer::score(const data::Batch& batch) {
   work_.run(backend_, [&](Context& ctx, Arena& step) {
     model::score(ctx, step, losses, weights(), policy_, micro.host().upload(ctx, step));
   });
-  return model::sum_losses(*backend_.memory, losses);
+  return {model::sum_losses(*backend_.memory, losses).loss, newly_saturated()};
 }
 
 }  // namespace braid::train

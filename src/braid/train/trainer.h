@@ -4,7 +4,7 @@
 #include "braid/data/batches.h"
 #include "braid/model/host_batch.h"
 #include "braid/model/work_memory.h"
-#include "braid/train/config.h"
+#include "braid/train/memory_plan.h"
 
 namespace braid::train {
 
@@ -13,9 +13,14 @@ struct StepResult {
   double z_loss = 0;         // mean logsumexp², without its coefficient
   double gradient_norm = 0;  // before clipping
   double learning_rate = 0;
+  std::uint64_t saturated = 0;  // values clamped to a narrower range; a recomputed block counts again
 };
 
-using model::LossSums;
+// Sums over the predicted tokens.
+struct ScoreResult {
+  double loss = 0;
+  std::uint64_t saturated = 0;
+};
 
 class Trainer {
  public:
@@ -24,35 +29,36 @@ class Trainer {
   // One optimiser step, counted from 1, on `batch_size` instances. Throws, leaving the parameters untouched,
   // when the loss or a gradient is not finite.
   StepResult step(const data::Batch& batch, std::int64_t step);
-  // Sums over the predicted tokens of at most micro_batch_size instances.
-  LossSums score(const data::Batch& batch);
+  // At most micro_batch_size instances.
+  ScoreResult score(const data::Batch& batch);
 
   // To be called after the parameters were written from outside.
   void parameters_changed();
 
-  // Blocks whose activations are kept where the others are computed again.
-  std::int64_t kept_blocks() const { return kept_blocks_; }
   const Backend& backend() const { return backend_; }
   DType activations() const { return activations_; }
   const model::ParameterSet& parameters() const { return parameters_; }
   const model::ParameterSet& first_moment() const { return first_; }
   const model::ParameterSet& second_moment() const { return second_; }
-  // All memory that a step needs: parameters, gradients, moments, tables, activations and scratch.
-  std::size_t planned_bytes() const;
+  MemoryPlan memory_plan() const;
+  // The largest that would fit here with train.recompute as it is, at most `limit`.
+  std::int64_t largest_micro_batch(std::int64_t limit);
   // Peaks of the last step; they equal the plan.
   const model::WorkMemory& work() const { return work_; }
 
  private:
   struct Micro;
-  model::LossOptions loss_options() const;
-  void largest_work(Context& ctx, Arena& step, const model::HostBatch& largest);
-  std::size_t work_bytes(const model::HostBatch& largest);
-  void choose_plan(const model::HostBatch& largest);
+  // Only ever dry: the shapes of whatever runs in the step's memory.
+  void largest_work(Context& ctx, Arena& step, const model::HostBatch& largest, const model::KeepPlan&);
+  std::size_t work_bytes(const WorkShape& shape, const model::KeepPlan&);
+  void make_work_memory();
   void ensure_planned(const Micro& micro);
   // Token losses of the micro-batch that begins at that token of the step's batch.
   model::TokenLosses losses_at(std::int64_t token, std::int64_t tokens) const;
   void accumulate(const Micro& micro, const model::TokenLosses& losses, double scale);
   void update(std::int64_t step, double rate);
+  // Values clamped since the last call. To be called where the device is waited for anyway.
+  std::uint64_t newly_saturated();
   // What the layers compute with.
   const model::Parameters& weights() const {
     return activations_ == DType::bf16 ? compute_.tree() : parameters_.tree();
@@ -61,6 +67,7 @@ class Trainer {
   const Backend& backend_;
   const RunConfig& config_;
   DType activations_;
+  std::size_t free_;  // before anything was allocated
   model::ParameterSet parameters_, gradients_, first_, second_;
   model::ComputeCopy compute_;  // empty in f32
   std::vector<model::NamedParameter> parameter_list_, gradient_list_, first_list_, second_list_,
@@ -71,7 +78,8 @@ class Trainer {
   model::TokenLosses losses_;  // of the step's whole batch, read once at its end
   model::WorkMemory work_;
   std::vector<std::int32_t> planned_offsets_;
-  std::int64_t kept_blocks_ = 0;
+  model::KeepPlan keep_;
+  std::uint64_t saturated_ = 0;
 };
 
 }  // namespace braid::train

@@ -191,7 +191,11 @@ void attention_cached(Context& ctx, Tensor y, ops::KeyValueCache cache, ops::Att
   const std::int64_t capacity = cache.k.shape[1];
   const std::int32_t* offset = segments.offsets.as<std::int32_t>();
   for (std::int64_t s = 0; s < segments.count(); ++s) {
-    const std::int64_t added = offset[s + 1] - offset[s], all = lengths.as<std::int32_t>()[s] + added;
+    const std::int64_t added = offset[s + 1] - offset[s], length = lengths.as<std::int32_t>()[s];
+    const std::int64_t all = length + added;
+    require(cache.longest.value_or(length) >= length,
+            "attention_cached: sequence {} has {} cached tokens, cache.longest is {}", s, length,
+            cache.longest.value_or(0));
     const std::int64_t needed = options.window == 0 ? all : std::min(all, options.window + added - 1);
     require(needed <= capacity, "attention_cached: sequence {} needs {} cached tokens, cache.k is {}", s,
             needed, describe(cache.k));

@@ -7,6 +7,7 @@
 namespace braid::cpu {
 
 decltype(ops::matmul) matmul;
+decltype(ops::linear_group) linear_group;
 decltype(ops::embedding_forward) embedding_forward;
 decltype(ops::embedding_backward) embedding_backward;
 decltype(ops::rms_norm_forward) rms_norm_forward;
@@ -35,6 +36,7 @@ decltype(ops::adamw) adamw;
 
 namespace scratch {
 decltype(ops::matmul) matmul;
+decltype(ops::linear_group) linear_group;
 decltype(ops::rms_norm_backward) rms_norm_backward;
 decltype(ops::gated_rms_norm_backward) gated_rms_norm_backward;
 decltype(ops::attention_forward) attention_forward;

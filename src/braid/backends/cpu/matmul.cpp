@@ -64,6 +64,10 @@ void matmul_library(const Context& ctx, const MatmulProblem& p, Tensor c, ConstT
 
 void matmul(Context& ctx, Tensor c, ConstTensor a, ConstTensor b, ops::MatmulOptions options) {
   require_f32("matmul", {c, a});
+  if (options.addend.defined()) {
+    copy(ctx, c, options.addend);
+    options = {.a = options.a, .b = options.b, .accumulate = ops::Accumulate::yes};
+  }
   const MatmulProblem p = matmul_problem(ctx, c, a, b, options);
   if (p.rows == 0 || p.columns == 0) return;
   if (p.inner == 0) {
@@ -91,6 +95,14 @@ void scratch::matmul(Context& ctx, Tensor c, ConstTensor a, ConstTensor b, ops::
   const MatmulPath path = choose_matmul(p);
   if (path == MatmulPath::packed) make_matmul_scratch(ctx, p);
   if (path == MatmulPath::amx) make_amx_scratch(ctx, p);
+}
+
+void linear_group(Context& ctx, std::span<const ops::LinearPart> parts, ConstTensor x) {
+  for (const auto& [y, weight] : parts) matmul(ctx, y, x, weight, {.b = ops::Transpose::yes});
+}
+
+void scratch::linear_group(Context& ctx, std::span<const ops::LinearPart> parts, ConstTensor x) {
+  for (const auto& [y, weight] : parts) scratch::matmul(ctx, y, x, weight, {.b = ops::Transpose::yes});
 }
 
 }  // namespace braid::cpu

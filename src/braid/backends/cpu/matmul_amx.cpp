@@ -114,6 +114,8 @@ void pack_tiles(BFloat16* out, const Operand& x, TileRows tile_rows, std::int64_
       const float* at = x.data + (outer + i) * x.stride + k;
       low[i] = _mm512_maskz_loadu_epi32(inside ? mask : 0, at);
       high[i] = _mm512_maskz_loadu_epi32(inside ? mask16 : 0, at + 16);
+      fetch_far(at + kAmxSide * x.stride);  // the next panel's
+      fetch_far(at + kAmxSide * x.stride + 16);
     }
   } else {
     const __mmask16 mask = first(x.outer - outer);

@@ -30,13 +30,15 @@ void rms_norm_forward(Context& ctx, Tensor y, Tensor inverse_rms, ConstTensor x,
   const std::int64_t C = x.shape[1];
   const float *px = x.as<float>(), *w = weight.as<float>();
   float *py = y.as<float>(), *r = inverse_rms.as<float>();
+  const float* addend = options.addend.defined() ? options.addend.as<float>() : nullptr;
   parallel_blocks(ctx, x.shape[0], kRows, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     for (std::int64_t n = begin; n < end; ++n) {
       const float* row = px + n * C;
       r[n] = inverse_rms_of(row, C, options.epsilon);
       const VecF scale = set(r[n]);
       for_vectors(C, [&](std::int64_t c, auto io) HWY_ATTR {
-        io.store(py + n * C + c, hn::Mul(hn::Mul(io.load(row + c), scale), io.load(w + c)));
+        const VecF before = addend != nullptr ? io.load(addend + n * C + c) : zero();
+        io.store(py + n * C + c, hn::MulAdd(hn::Mul(io.load(row + c), scale), io.load(w + c), before));
       });
     }
   });
@@ -74,6 +76,7 @@ void gated_rms_norm_forward(Context& ctx, Tensor y, Tensor inverse_rms, ConstTen
   const std::int64_t C = x.shape[1];
   const float *px = x.as<float>(), *w = weight.as<float>(), *pg = gate.as<float>();
   float *py = y.as<float>(), *r = inverse_rms.as<float>();
+  const float* addend = options.addend.defined() ? options.addend.as<float>() : nullptr;
   parallel_blocks(ctx, x.shape[0], kRows, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     for (std::int64_t n = begin; n < end; ++n) {
       const std::int64_t i = n * C;
@@ -82,7 +85,8 @@ void gated_rms_norm_forward(Context& ctx, Tensor y, Tensor inverse_rms, ConstTen
       for_vectors(C, [&](std::int64_t c, auto io) HWY_ATTR {
         const VecF g = io.load(pg + i + c);
         const VecF norm = hn::Mul(hn::Mul(io.load(px + i + c), scale), io.load(w + c));
-        io.store(py + i + c, hn::Mul(norm, hn::Mul(g, sigmoid(g))));
+        const VecF before = addend != nullptr ? io.load(addend + i + c) : zero();
+        io.store(py + i + c, hn::MulAdd(norm, hn::Mul(g, sigmoid(g)), before));
       });
     }
   });

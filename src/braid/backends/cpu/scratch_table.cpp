@@ -6,6 +6,7 @@ namespace braid::cpu {
 const OpTable* scratch_table() {
   static constexpr OpTable table{
       .matmul = scratch::matmul,
+      .linear_group = scratch::linear_group,
       .rms_norm_backward = scratch::rms_norm_backward,
       .gated_rms_norm_backward = scratch::gated_rms_norm_backward,
       .attention_forward = scratch::attention_forward,

@@ -1,4 +1,6 @@
 #include "braid/backends/cuda/column_sums.h"
+#include "braid/backends/cuda/device/early.cuh"
+#include "braid/backends/cuda/device/gates.cuh"
 #include "braid/backends/cuda/device/math.cuh"
 #include "braid/backends/cuda/kernels.h"
 #include "braid/backends/cuda/launch.h"
@@ -9,19 +11,16 @@ namespace {
 constexpr int kThreads = 256;
 constexpr std::int64_t kMostBlocks = 256;  // of backward, along the tokens
 
-// log(1 + e^x) and 1 / (1 + e^-x), exact in both tails.
-__device__ __forceinline__ float softplus(float x) { return fmaxf(x, 0.0F) + log1pf(expf(-fabsf(x))); }
-__device__ __forceinline__ float exact_sigmoid(float x) { return 1.0F / (1.0F + expf(-x)); }
-
 __global__ void __launch_bounds__(kThreads)
     forward_kernel(float* log_decay, float* beta, const float* __restrict__ ab,
                    const float* __restrict__ a_log, const float* __restrict__ dt_bias, std::int64_t count,
                    int heads, float beta_scale) {
+  begin_early();
   const std::int64_t stride = std::int64_t{gridDim.x} * kThreads;
   for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < count; i += stride) {
     const std::int64_t n = i / heads, h = i % heads;
     const float a = ab[n * 2 * heads + h], b = ab[n * 2 * heads + heads + h];
-    log_decay[i] = -expf(a_log[h]) * softplus(a + dt_bias[h]);
+    log_decay[i] = log_decay_of(a, a_log[h], dt_bias[h]);
     beta[i] = beta_scale * exact_sigmoid(b);
   }
 }
@@ -84,11 +83,10 @@ void delta_gates_forward(Context& ctx, Tensor log_decay, Tensor beta, ops::Delta
   require(in.ab.dtype == DType::f32, "delta_gates_forward: ab is {}: expected f32 on cuda", describe(in.ab));
   const auto count = beta.count();
   if (count == 0) return;
-  forward_kernel<<<grid_for(ctx, count, kThreads), kThreads, 0, stream_of(ctx)>>>(
-      pointer<float>(log_decay), pointer<float>(beta), pointer<float>(in.ab), pointer<float>(in.a_log),
-      pointer<float>(in.dt_bias), count, static_cast<int>(beta.shape[1]),
-      static_cast<float>(options.beta_scale));
-  check_launch();
+  launch_early(ctx, "delta_gates_forward", forward_kernel, {dim3(grid_for(ctx, count, kThreads)), kThreads},
+               pointer<float>(log_decay), pointer<float>(beta), pointer<float>(in.ab),
+               pointer<float>(in.a_log), pointer<float>(in.dt_bias), count, static_cast<int>(beta.shape[1]),
+               static_cast<float>(options.beta_scale));
 }
 
 void delta_gates_backward(Context& ctx, ops::DeltaGateGradients grads, ConstTensor dlog_decay,

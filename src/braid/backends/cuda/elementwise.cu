@@ -3,6 +3,7 @@
 #include <cmath>
 #include <type_traits>
 
+#include "braid/backends/cuda/device/early.cuh"
 #include "braid/backends/cuda/device/elements.cuh"
 #include "braid/backends/cuda/kernels.h"
 #include "braid/backends/cuda/launch.h"
@@ -45,6 +46,7 @@ __device__ __forceinline__ void for_elements(T* y, std::int64_t count, Run&& run
 
 template <class T, int kN>
 __global__ void __launch_bounds__(kThreads) add_kernel(T* y, const T* a, const T* b, std::int64_t count) {
+  begin_early();
   for_elements<kN>(
       y, count,
       [&](std::int64_t i) {
@@ -110,14 +112,13 @@ void add(Context& ctx, Tensor y, ConstTensor a, ConstTensor b) {
   visit_activation("add", y.dtype, [&]<class T>() {
     constexpr int kN = 16 / sizeof(T);
     if (on_16_bytes({y.data, a.data, b.data})) {
-      add_kernel<T, kN><<<grid_for(ctx, count, kThreads * kN), kThreads, 0, stream_of(ctx)>>>(
-          pointer<T>(y), pointer<T>(a), pointer<T>(b), count);
+      launch_early(ctx, "add", add_kernel<T, kN>, {dim3(grid_for(ctx, count, kThreads * kN)), kThreads},
+                   pointer<T>(y), pointer<T>(a), pointer<T>(b), count);
     } else {
-      add_kernel<T, 1><<<grid_for(ctx, count, kThreads), kThreads, 0, stream_of(ctx)>>>(
-          pointer<T>(y), pointer<T>(a), pointer<T>(b), count);
+      launch_early(ctx, "add", add_kernel<T, 1>, {dim3(grid_for(ctx, count, kThreads)), kThreads},
+                   pointer<T>(y), pointer<T>(a), pointer<T>(b), count);
     }
   });
-  check_launch();
 }
 
 void fill(Context& ctx, Tensor t, double value) {

@@ -1,6 +1,7 @@
 #include <bit>
 #include <cub/device/device_radix_sort.cuh>
 
+#include "braid/backends/cuda/device/early.cuh"
 #include "braid/backends/cuda/device/elements.cuh"
 #include "braid/backends/cuda/kernels.h"
 #include "braid/backends/cuda/launch.h"
@@ -16,6 +17,7 @@ template <class T, class W, int kN>
 __global__ void __launch_bounds__(kThreads)
     forward_kernel(T* y, const std::int32_t* ids, const W* __restrict__ table, std::int64_t rows,
                    std::int64_t width) {
+  begin_early();
   const std::int64_t id = ids[blockIdx.x];
   const bool known = id >= 0 && id < rows;
 #pragma unroll 4
@@ -176,8 +178,9 @@ void embedding_forward(Context& ctx, Tensor y, ConstTensor ids, ConstTensor tabl
   if (y.count() == 0) return;
   const auto width = y.shape[1];
   const auto launch = [&]<class T, class W, int kN>() {
-    forward_kernel<T, W, kN><<<static_cast<unsigned>(y.shape[0]), kThreads, 0, stream_of(ctx)>>>(
-        pointer<T>(y), pointer<std::int32_t>(ids), pointer<W>(table), table.shape[0], width);
+    launch_early(ctx, "embedding_forward", forward_kernel<T, W, kN>,
+                 {dim3(static_cast<unsigned>(y.shape[0])), kThreads}, pointer<T>(y),
+                 pointer<std::int32_t>(ids), pointer<W>(table), table.shape[0], width);
   };
   visit_activation("embedding_forward", y.dtype, [&]<class T>() {
     visit_activation("embedding_forward", table.dtype, [&]<class W>() {
@@ -189,7 +192,6 @@ void embedding_forward(Context& ctx, Tensor y, ConstTensor ids, ConstTensor tabl
       }
     });
   });
-  check_launch();
 }
 
 void embedding_backward(Context& ctx, Tensor dtable, ConstTensor dy, ConstTensor ids) {

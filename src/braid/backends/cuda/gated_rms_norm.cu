@@ -12,6 +12,7 @@ void gated_rms_norm_forward(Context& ctx, Tensor y, Tensor inverse_rms, ConstTen
                                               .inverse_rms = pointer<float>(inverse_rms),
                                               .x = pointer<T>(x),
                                               .gate = pointer<T>(gate),
+                                              .addend = pointer<T>(options.addend),
                                               .weight = pointer<float>(weight),
                                               .rows = x.shape[0],
                                               .width = static_cast<int>(x.shape[1]),

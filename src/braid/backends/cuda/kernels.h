@@ -9,6 +9,7 @@ const OpTable* op_table();
 const OpTable* scratch_table();
 
 decltype(ops::matmul) matmul;
+decltype(ops::linear_group) linear_group;
 decltype(ops::embedding_forward) embedding_forward;
 decltype(ops::embedding_backward) embedding_backward;
 decltype(ops::rms_norm_forward) rms_norm_forward;
@@ -26,9 +27,11 @@ decltype(ops::delta_gates_forward) delta_gates_forward;
 decltype(ops::delta_gates_backward) delta_gates_backward;
 decltype(ops::gated_delta_forward) gated_delta_forward;
 decltype(ops::gated_delta_backward) gated_delta_backward;
+decltype(ops::delta_mixer_step) delta_mixer_step;
 decltype(ops::swiglu_forward) swiglu_forward;
 decltype(ops::swiglu_backward) swiglu_backward;
 decltype(ops::cross_entropy) cross_entropy;
+decltype(ops::sampling) sampling;
 decltype(ops::add) add;
 decltype(ops::fill) fill;
 decltype(ops::copy) copy;
@@ -37,6 +40,7 @@ decltype(ops::adamw) adamw;
 
 namespace scratch {
 decltype(ops::matmul) matmul;
+decltype(ops::linear_group) linear_group;
 decltype(ops::embedding_backward) embedding_backward;
 decltype(ops::rms_norm_backward) rms_norm_backward;
 decltype(ops::gated_rms_norm_backward) gated_rms_norm_backward;
@@ -47,6 +51,8 @@ decltype(ops::short_convolution_backward) short_convolution_backward;
 decltype(ops::delta_gates_backward) delta_gates_backward;
 decltype(ops::gated_delta_forward) gated_delta_forward;
 decltype(ops::gated_delta_backward) gated_delta_backward;
+decltype(ops::delta_mixer_step) delta_mixer_step;
+decltype(ops::sampling) sampling;
 decltype(ops::gradient_norm) gradient_norm;
 }  // namespace scratch
 

@@ -1,4 +1,7 @@
+#include <fstream>
+
 #include "braid/backends/backends.h"
+#include "braid/backends/cuda/attention/cudnn.h"
 #include "braid/backends/cuda/kernels.h"
 #include "braid/backends/cuda/state.h"
 
@@ -83,6 +86,20 @@ class Graph final : public Recording {
   cudaGraphExec_t graph_ = nullptr;
 };
 
+// "driver 580.159.03, CUDA 13.0, cuBLASLt 130100, cuDNN 91900"
+std::string library_versions() {
+  int runtime = 0, supported = 0;
+  check_cuda(cudaRuntimeGetVersion(&runtime), "version");
+  check_cuda(cudaDriverGetVersion(&supported), "version");
+  const auto dotted = [](int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); };
+  std::string driver;  // the kernel's module tells the exact one, where it can be seen
+  std::ifstream module("/sys/module/nvidia/version");
+  if (!(module >> driver)) driver = "for CUDA " + dotted(supported);
+  const auto cudnn = cudnn::version();
+  return fmt::format("driver {}, CUDA {}, cuBLASLt {}, {}", driver, dotted(runtime), cublasLtGetVersion(),
+                     cudnn == 0 ? "no cuDNN" : fmt::format("cuDNN {}", cudnn));
+}
+
 }  // namespace
 
 bool available() {
@@ -102,15 +119,20 @@ Backend make_backend() {
   auto state = std::make_shared<State>();
   cudaDeviceProp properties{};
   check_cuda(cudaGetDeviceProperties(&properties, 0), "device 0");
-  Backend b{
-      .name = "cuda",
-      .description = fmt::format("cuda, {}, {} multiprocessors", properties.name, state->multiprocessors),
-      .device = Device::cuda,
-      .ops = *op_table(),
-      .dry = dry::op_table(scratch_table()),
-      .state = state,
-      .arithmetic = Arithmetic::fast,
-      .memory = std::make_shared<DeviceMemory>(state)};
+  Backend b{.name = "cuda",
+            .description = fmt::format("cuda, {}, {} multiprocessors, {}", properties.name,
+                                       state->multiprocessors, library_versions()),
+            .device = Device::cuda,
+            .ops = *op_table(),
+            .dry = dry::op_table(scratch_table()),
+            .state = state,
+            .arithmetic = Arithmetic::fast,
+            .memory = std::make_shared<DeviceMemory>(state)};
+  b.count_events = [state, memory = b.memory] {
+    unsigned long long saturated = 0;
+    memory->read(&saturated, state->saturated, sizeof(saturated));
+    return NumericalEvents{.saturated = saturated};
+  };
   b.record = [state](const std::function<void()>& work) { return std::make_unique<Graph>(state, work); };
   return b;
 }

@@ -7,6 +7,7 @@ namespace braid::cuda {
 const OpTable* op_table() {
   static constexpr OpTable table{
       .matmul = matmul,
+      .linear_group = linear_group,
       .embedding_forward = embedding_forward,
       .embedding_backward = embedding_backward,
       .rms_norm_forward = rms_norm_forward,
@@ -24,9 +25,11 @@ const OpTable* op_table() {
       .delta_gates_backward = delta_gates_backward,
       .gated_delta_forward = gated_delta_forward,
       .gated_delta_backward = gated_delta_backward,
+      .delta_mixer_step = delta_mixer_step,
       .swiglu_forward = swiglu_forward,
       .swiglu_backward = swiglu_backward,
       .cross_entropy = cross_entropy,
+      .sampling = sampling,
       .add = add,
       .fill = fill,
       .copy = copy,
@@ -39,6 +42,7 @@ const OpTable* op_table() {
 const OpTable* scratch_table() {
   static constexpr OpTable table{
       .matmul = scratch::matmul,
+      .linear_group = scratch::linear_group,
       .embedding_backward = scratch::embedding_backward,
       .rms_norm_backward = scratch::rms_norm_backward,
       .gated_rms_norm_backward = scratch::gated_rms_norm_backward,
@@ -49,6 +53,8 @@ const OpTable* scratch_table() {
       .delta_gates_backward = scratch::delta_gates_backward,
       .gated_delta_forward = scratch::gated_delta_forward,
       .gated_delta_backward = scratch::gated_delta_backward,
+      .delta_mixer_step = scratch::delta_mixer_step,
+      .sampling = scratch::sampling,
       .gradient_norm = scratch::gradient_norm,
   };
   return &table;

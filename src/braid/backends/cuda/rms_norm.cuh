@@ -1,8 +1,8 @@
 // The kernels of both norms: a row is read once and stays in the registers of the threads that share it.
 #pragma once
 #include "braid/backends/cuda/column_sums.h"
+#include "braid/backends/cuda/device/early.cuh"
 #include "braid/backends/cuda/device/elements.cuh"
-#include "braid/backends/cuda/launch.h"
 
 namespace braid::cuda::rms {
 
@@ -51,7 +51,7 @@ template <class T>
 struct Forward {
   T* y;
   float* inverse_rms;
-  const T *x, *gate;
+  const T *x, *gate, *addend;  // addend: null for none
   const float* weight;
   std::int64_t rows;
   int width;
@@ -61,6 +61,7 @@ struct Forward {
 template <class L, bool kGated>
 __global__ void __launch_bounds__(L::kThreads) forward_kernel(Forward<typename L::T> p) {
   __shared__ float shared[L::kThreads / 32];
+  begin_early();
   const Place<L> place;
   const std::int64_t row = std::int64_t{blockIdx.x} * L::kRows + place.group, at = row * p.width;
   const int width = row < p.rows ? p.width : 0;  // rows past the end have no columns
@@ -88,12 +89,13 @@ __global__ void __launch_bounds__(L::kThreads) forward_kernel(Forward<typename L
     const int c = place.column(i);
     if (c >= width) continue;
     const auto weight = load_constant<L::kN>(p.weight + c);
-    Elements<typename L::T, L::kN> y;
+    Elements<typename L::T, L::kN> y, before{};
+    if (p.addend != nullptr) before = load<L::kN>(p.addend + at + c);
 #pragma unroll
     for (int j = 0; j < L::kN; ++j) {
       float normed = x[i][j] * r * weight[j];
       if constexpr (kGated) normed *= silu(gate[i][j]);
-      y.set(j, normed);
+      y.set(j, p.addend != nullptr ? before[j] + normed : normed);
     }
     store(p.y + at + c, y);
   }
@@ -202,9 +204,8 @@ template <bool kGated, class T>
 void launch_forward(Context& ctx, const char* op, const Forward<T>& arguments) {
   visit_layout<T>(op, arguments.width, [&]<class L>() {
     const auto blocks = static_cast<unsigned>(ceil_div(arguments.rows, L::kRows));
-    forward_kernel<L, kGated><<<blocks, L::kThreads, 0, stream_of(ctx)>>>(arguments);
+    launch_early(ctx, op, forward_kernel<L, kGated>, {dim3(blocks), L::kThreads}, arguments);
   });
-  check_launch(op);
 }
 
 template <bool kGated, bool kAdd, class T>

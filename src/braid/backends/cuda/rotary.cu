@@ -1,3 +1,4 @@
+#include "braid/backends/cuda/device/early.cuh"
 #include "braid/backends/cuda/device/elements.cuh"
 #include "braid/backends/cuda/kernels.h"
 #include "braid/backends/cuda/launch.h"
@@ -39,6 +40,7 @@ struct Rotate {
 // One block per token. A position outside the table gives NaN, which shows; the host cannot look.
 template <class T, int kN>
 __global__ void __launch_bounds__(kThreads) rotary_kernel(Rotate<T> p) {
+  begin_early();
   const std::int64_t token = blockIdx.x, position = p.positions[token];
   const bool known = position >= 0 && position < p.table_rows;
   const int runs = p.half / kN;
@@ -98,12 +100,11 @@ void rotary(Context& ctx, Tensor y, ConstTensor x, ops::RotaryTable table, Const
                               .direction = rotation == ops::Rotation::forward ? 1.0F : -1.0F};
     const auto tokens = static_cast<unsigned>(x.shape[0]);
     if (arguments.half % kN == 0) {
-      rotary_kernel<T, kN><<<tokens, kThreads, 0, stream_of(ctx)>>>(arguments);
+      launch_early(ctx, "rotary", rotary_kernel<T, kN>, {dim3(tokens), kThreads}, arguments);
     } else {
-      rotary_kernel<T, 1><<<tokens, kThreads, 0, stream_of(ctx)>>>(arguments);
+      launch_early(ctx, "rotary", rotary_kernel<T, 1>, {dim3(tokens), kThreads}, arguments);
     }
   });
-  check_launch();
 }
 
 }  // namespace braid::cuda

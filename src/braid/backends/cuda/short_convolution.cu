@@ -1,3 +1,4 @@
+#include "braid/backends/cuda/device/early.cuh"
 #include "braid/backends/cuda/kernels.h"
 #include "braid/backends/cuda/short_convolution.cuh"
 
@@ -84,6 +85,7 @@ __device__ __forceinline__ Place place(std::int64_t channels) {
 // One thread walks kTile tokens, through whatever segments lie there. The state is only read.
 template <class T, int kP>
 __global__ void __launch_bounds__(kThreads, 4) tile_kernel(const Forward<T> f) {
+  begin_early();
   const auto [c, tile] = place<kP>(f.size.channels);
   std::int64_t n = tile * kTile;
   if (n >= f.size.tokens) return;
@@ -102,6 +104,7 @@ __global__ void __launch_bounds__(kThreads, 4) tile_kernel(const Forward<T> f) {
 // One thread walks one whole segment, which makes it the only one that touches its part of the state.
 template <class T, int kP>
 __global__ void __launch_bounds__(kThreads, 4) segment_kernel(const Forward<T> f) {
+  begin_early();
   const auto [c, s] = place<kP>(f.size.channels);
   if (s >= f.segments.count) return;
   const std::int64_t begin = f.segments.offsets[s], end = f.segments.offsets[s + 1];
@@ -116,6 +119,7 @@ __global__ void __launch_bounds__(kThreads, 4) segment_kernel(const Forward<T> f
 // Any number of taps: one thread per token and channel.
 template <class T>
 __global__ void __launch_bounds__(kThreads) plain_kernel(const Forward<T> f) {
+  begin_early();
   const auto [c, n] = place<1>(f.size.channels);
   if (n >= f.size.tokens) return;
   const std::int32_t s = f.segments.segment_of(n);
@@ -128,6 +132,7 @@ __global__ void __launch_bounds__(kThreads) plain_kernel(const Forward<T> f) {
 // The last W - 1 of (old state, segment); ascending, so an old entry moves before it is overwritten.
 template <class T>
 __global__ void __launch_bounds__(kThreads) state_kernel(const Forward<T> f) {
+  begin_early();
   const auto [c, s] = place<1>(f.size.channels);
   if (s >= f.segments.count) return;
   const std::int64_t begin = f.segments.offsets[s], length = f.segments.offsets[s + 1] - begin;
@@ -144,8 +149,8 @@ __global__ void __launch_bounds__(kThreads) state_kernel(const Forward<T> f) {
 template <class T>
 void launch(Context& ctx, void (*kernel)(Forward<T>), const Forward<T>& f, std::int64_t threads) {
   if (threads == 0) return;
-  kernel<<<static_cast<unsigned>(ceil_div(threads, kThreads)), kThreads, 0, stream_of(ctx)>>>(f);
-  check_launch("short_convolution_forward");
+  launch_early(ctx, "short_convolution_forward", kernel,
+               {dim3(static_cast<unsigned>(ceil_div(threads, kThreads))), kThreads}, f);
 }
 
 template <class T, int kP>

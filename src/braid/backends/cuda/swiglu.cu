@@ -1,3 +1,4 @@
+#include "braid/backends/cuda/device/early.cuh"
 #include "braid/backends/cuda/device/elements.cuh"
 #include "braid/backends/cuda/kernels.h"
 #include "braid/backends/cuda/launch.h"
@@ -17,6 +18,7 @@ __device__ __forceinline__ std::int64_t column() {
 template <class T, int kN>
 __global__ void __launch_bounds__(kThreads)
     forward_kernel(T* y, const T* gate_up, std::int64_t rows, std::int64_t width) {
+  begin_early();
   const std::int64_t c = column<kN>();
   if (c >= width) return;
   for (std::int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
@@ -74,10 +76,9 @@ void visit(const char* op, const ConstTensor& y, F&& f) {
 void swiglu_forward(Context& ctx, Tensor y, ConstTensor gate_up) {
   if (y.count() == 0) return;
   visit("swiglu_forward", y, [&]<class T, int kN>(dim3 grid) {
-    forward_kernel<T, kN>
-        <<<grid, kThreads, 0, stream_of(ctx)>>>(pointer<T>(y), pointer<T>(gate_up), y.shape[0], y.shape[1]);
+    launch_early(ctx, "swiglu_forward", forward_kernel<T, kN>, {grid, kThreads}, pointer<T>(y),
+                 pointer<T>(gate_up), y.shape[0], y.shape[1]);
   });
-  check_launch();
 }
 
 void swiglu_backward(Context& ctx, Tensor dgate_up, ConstTensor dy, ConstTensor gate_up) {

@@ -32,7 +32,8 @@ constexpr OpTable all_nothing(std::index_sequence<I...>) {
 }  // namespace
 
 OpTable op_table(const OpTable* scratch) {
-  const OpTable nothing = all_nothing(std::make_index_sequence<kEntries>{});
+  OpTable nothing = all_nothing(std::make_index_sequence<kEntries>{});
+  nothing.delta_mixer_step = ops::delta_mixer_step_in_parts;  // for backends that do it so
   if (scratch == nullptr) return nothing;
   auto entries = std::bit_cast<Entries>(nothing);
   const auto measured = std::bit_cast<Entries>(*scratch);

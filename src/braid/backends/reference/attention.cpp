@@ -115,6 +115,9 @@ void attention_cached(Context&, Tensor y, ops::KeyValueCache cache, ops::Attenti
       const Range range = segment(segments, s);
       const std::int64_t length = lengths.as<std::int32_t>()[s];
       const std::int64_t all = length + range.length();
+      require(cache.longest.value_or(length) >= length,
+              "attention_cached: sequence {} has {} cached tokens, cache.longest is {}", s, length,
+              cache.longest.value_or(0));
       const std::int64_t visible = options.window == 0 ? all : options.window + range.length() - 1;
       require(std::min(all, visible) <= capacity,
               "attention_cached: sequence {} needs {} cached tokens, cache.k is {}", s,

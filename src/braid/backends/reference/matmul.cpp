@@ -12,9 +12,10 @@ void matmul(Context&, Tensor c, ConstTensor a, ConstTensor b, ops::MatmulOptions
       const T* A = a.as<T>();
       const W* B = b.as<W>();
       T* C = c.as<T>();
+      const T* before = accumulate ? C : options.addend.defined() ? options.addend.as<T>() : nullptr;
       for (std::int64_t m = 0; m < M; ++m) {
         for (std::int64_t n = 0; n < N; ++n) {
-          double sum = accumulate ? to_double(C[m * N + n]) : 0.0;
+          double sum = before != nullptr ? to_double(before[m * N + n]) : 0.0;
           for (std::int64_t k = 0; k < K; ++k) {
             sum += to_double(A[ta ? k * M + m : m * K + k]) * to_double(B[tb ? n * K + k : k * N + n]);
           }
@@ -23,6 +24,10 @@ void matmul(Context&, Tensor c, ConstTensor a, ConstTensor b, ops::MatmulOptions
       }
     });
   });
+}
+
+void linear_group(Context& ctx, std::span<const ops::LinearPart> parts, ConstTensor x) {
+  for (const auto& [y, weight] : parts) matmul(ctx, y, x, weight, {.b = ops::Transpose::yes});
 }
 
 }  // namespace braid::reference

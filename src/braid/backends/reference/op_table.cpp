@@ -8,6 +8,7 @@ namespace braid::reference {
 const OpTable* op_table() {
   static constexpr OpTable table{
       .matmul = matmul,
+      .linear_group = linear_group,
       .embedding_forward = embedding_forward,
       .embedding_backward = embedding_backward,
       .rms_norm_forward = rms_norm_forward,
@@ -25,9 +26,11 @@ const OpTable* op_table() {
       .delta_gates_backward = delta_gates_backward,
       .gated_delta_forward = gated_delta_forward,
       .gated_delta_backward = gated_delta_backward,
+      .delta_mixer_step = ops::delta_mixer_step_in_parts,
       .swiglu_forward = swiglu_forward,
       .swiglu_backward = swiglu_backward,
       .cross_entropy = cross_entropy,
+      .sampling = sampling,
       .add = add,
       .fill = fill,
       .copy = copy,

@@ -6,6 +6,7 @@
 namespace braid::reference {
 
 decltype(ops::matmul) matmul;
+decltype(ops::linear_group) linear_group;
 decltype(ops::embedding_forward) embedding_forward;
 decltype(ops::embedding_backward) embedding_backward;
 decltype(ops::rms_norm_forward) rms_norm_forward;
@@ -26,6 +27,7 @@ decltype(ops::gated_delta_backward) gated_delta_backward;
 decltype(ops::swiglu_forward) swiglu_forward;
 decltype(ops::swiglu_backward) swiglu_backward;
 decltype(ops::cross_entropy) cross_entropy;
+decltype(ops::sampling) sampling;
 decltype(ops::add) add;
 decltype(ops::fill) fill;
 decltype(ops::copy) copy;

@@ -8,20 +8,23 @@
 namespace braid::reference {
 namespace {
 
-// Row r of y = x · inverse_rms · weight · gate_factor(i), i the element's flat index.
+// Row r of y = addend + x · inverse_rms · weight · gate_factor(i), i the element's flat index.
 template <class T, class GateFactor>
-void normalise(Tensor y, Tensor inverse_rms, ConstTensor x, ConstTensor weight, double epsilon,
-               GateFactor gate_factor) {
+void normalise(Tensor y, Tensor inverse_rms, ConstTensor x, ConstTensor weight,
+               const ops::RmsNormOptions& options, GateFactor gate_factor) {
   const std::int64_t N = x.shape[0], C = x.shape[1];
   const T* X = x.as<T>();
+  const T* addend = options.addend.defined() ? options.addend.as<T>() : nullptr;
   for (std::int64_t n = 0; n < N; ++n) {
     double squares = 0;
     for (std::int64_t i = n * C; i < (n + 1) * C; ++i) squares += to_double(X[i]) * to_double(X[i]);
-    const double r = 1.0 / std::sqrt(squares / static_cast<double>(C) + epsilon);
+    const double r = 1.0 / std::sqrt(squares / static_cast<double>(C) + options.epsilon);
     inverse_rms.as<T>()[n] = static_cast<T>(r);
     for (std::int64_t c = 0; c < C; ++c) {
       const auto i = n * C + c;
-      y.as<T>()[i] = static_cast<T>(to_double(X[i]) * r * to_double(weight.as<T>()[c]) * gate_factor(i));
+      const double before = addend != nullptr ? to_double(addend[i]) : 0.0;
+      y.as<T>()[i] =
+          static_cast<T>(before + to_double(X[i]) * r * to_double(weight.as<T>()[c]) * gate_factor(i));
     }
   }
 }
@@ -42,7 +45,7 @@ std::vector<double> row_gradient(const T* x, const std::vector<double>& dn, doub
 void rms_norm_forward(Context&, Tensor y, Tensor inverse_rms, ConstTensor x, ConstTensor weight,
                       ops::RmsNormOptions options) {
   visit_float(x.dtype, [&]<class T>() {
-    normalise<T>(y, inverse_rms, x, weight, options.epsilon, [](std::int64_t) { return 1.0; });
+    normalise<T>(y, inverse_rms, x, weight, options, [](std::int64_t) { return 1.0; });
   });
 }
 
@@ -73,7 +76,7 @@ void rms_norm_backward(Context&, Tensor dx, Tensor dweight, ConstTensor dy, ops:
 void gated_rms_norm_forward(Context&, Tensor y, Tensor inverse_rms, ConstTensor x, ConstTensor gate,
                             ConstTensor weight, ops::RmsNormOptions options) {
   visit_float(x.dtype, [&]<class T>() {
-    normalise<T>(y, inverse_rms, x, weight, options.epsilon,
+    normalise<T>(y, inverse_rms, x, weight, options,
                  [&](std::int64_t i) { return silu(to_double(gate.as<T>()[i])); });
   });
 }

@@ -4,6 +4,8 @@
 #include <cudnn_frontend.h>
 
 #include <algorithm>
+#include <bit>
+#include <limits>
 #include <map>
 #include <unordered_map>
 
@@ -42,9 +44,11 @@ void check(fe::error_t status, const char* step, const Problem& p) {
   if (!status.is_bad()) return;
   std::string message = status.get_message();
   std::replace(message.begin(), message.end(), '\n', ' ');
+  const char* form = p.packed ? "packed" : "dense";
+  if (p.capacity > 0) form = "cached";
   fail("attention: cuDNN {} {}: {} ({} sequences of {}, heads {}/{} of width {}, window {}, {})", step,
        p.backward ? "backward" : "forward", message, p.sequences, p.longest, p.heads, p.kv_heads, p.width,
-       p.window, p.packed ? "packed" : "dense");
+       p.window, form);
 }
 
 // A graph under construction: cuDNN's (B, H, S, D) views of our (N, H, D) tensors.
@@ -64,17 +68,21 @@ struct Builder {
   void make_tables() {
     if (!p.packed) return;
     begin_q = table(kBeginQ, "begin_q", p.sequences + 1);
-    begin_kv = table(kBeginKv, "begin_kv", p.sequences + 1);
-    begin_statistics = table(kBeginStatistics, "begin_statistics", p.sequences + 1);
+    if (p.capacity == 0) {
+      begin_kv = table(kBeginKv, "begin_kv", p.sequences + 1);
+      begin_statistics = table(kBeginStatistics, "begin_statistics", p.sequences + 1);
+    }
     lengths_q = table(kLengthsQ, "lengths_q", p.sequences);
     lengths_kv = table(kLengthsKv, "lengths_kv", p.sequences);
   }
   void describe_heads(Attributes& t, Uid uid, const char* name, bool query) const {
     const std::int64_t all = query ? p.all_heads : p.all_kv_heads;
+    const bool cached = !query && p.capacity > 0;
+    const std::int64_t tokens = cached ? p.capacity : p.longest;
     t.set_uid(uid).set_name(name).set_data_type(fe::DataType_t::BFLOAT16);
-    t.set_dim({p.sequences, query ? p.heads : p.kv_heads, p.longest, p.width});
-    t.set_stride({p.longest * all * p.width, p.width, all * p.width, 1});
-    if (p.packed) t.set_ragged_offset(query ? begin_q : begin_kv);
+    t.set_dim({p.sequences, query ? p.heads : p.kv_heads, tokens, p.width});
+    t.set_stride({tokens * all * p.width, p.width, all * p.width, 1});
+    if (p.packed && !cached) t.set_ragged_offset(query ? begin_q : begin_kv);
   }
   TensorPointer input(Uid uid, const char* name, bool query) {
     Attributes t;
@@ -99,10 +107,11 @@ struct Builder {
   }
 
   // cuDNN's left bound lets row i see columns j with j + bound > i: itself and bound - 1 before it, as our
-  // window.
+  // window. With a cache the last query sees the last key, else the first the first.
   template <class Options>
   Options& mask(Options& options) const {
-    options.set_attn_scale(p.scale).set_diagonal_alignment(fe::DiagonalAlignment_t::TOP_LEFT);
+    options.set_attn_scale(p.scale).set_diagonal_alignment(
+        p.capacity > 0 ? fe::DiagonalAlignment_t::BOTTOM_RIGHT : fe::DiagonalAlignment_t::TOP_LEFT);
     options.set_diagonal_band_right_bound(0);
     if (p.window > 0) options.set_diagonal_band_left_bound(static_cast<int>(p.window));
     if (p.packed) options.set_padding_mask(true).set_seq_len_q(lengths_q).set_seq_len_kv(lengths_kv);
@@ -111,10 +120,11 @@ struct Builder {
 
   void forward() {
     make_tables();
-    auto options = fe::graph::SDPA_attributes().set_name("attention").set_generate_stats(true);
+    auto options = fe::graph::SDPA_attributes().set_name("attention").set_generate_stats(p.capacity == 0);
     const auto [y, statistics] =
         graph.sdpa(input(kQ, "q", true), input(kK, "k", false), input(kV, "v", false), mask(options));
     output(y, kY, "y", true);
+    if (p.capacity > 0) return;
     statistics->set_output(true);
     describe_statistics(*statistics);
   }
@@ -197,17 +207,20 @@ const Plan& plan_of(const Context& ctx, const Problem& p) {
 
 struct Scratch {
   SequenceTables tables;
+  Tensor totals;  // lengths with what the cache holds
   Tensor statistics, workspace;
 };
 
+// A dense problem makes tables too, and does not use them: it may be the largest of a session, which plans by
+// that, while a smaller one is packed.
 Scratch make_scratch(Context& ctx, const Problem& p, const Plan& plan) {
   Scratch s;
-  if (p.packed) {
-    s.tables.lengths = ctx.scratch->make(DType::i32, {p.sequences});
-    s.tables.begin_q = ctx.scratch->make(DType::i32, {p.sequences + 1});
-    s.tables.begin_kv = ctx.scratch->make(DType::i32, {p.sequences + 1});
-    s.tables.begin_statistics = ctx.scratch->make(DType::i32, {p.sequences + 1});
+  const auto most = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(p.sequences)));
+  s.tables.lengths = ctx.scratch->make(DType::i32, {p.packed ? p.sequences : most});
+  for (Tensor* t : {&s.tables.begin_q, &s.tables.begin_kv, &s.tables.begin_statistics}) {
+    *t = ctx.scratch->make(DType::i32, {most + 1});
   }
+  if (p.capacity > 0) s.totals = ctx.scratch->make(DType::i32, {p.sequences});
   if (p.backward) s.statistics = ctx.scratch->make(DType::f32, {p.all_heads, p.tokens});
   s.workspace = ctx.scratch->make(DType::u8, {plan.workspace});
   return s;
@@ -243,12 +256,16 @@ void require_supported(const char* op, bool supported, const ops::AttentionInput
 
 namespace cudnn {
 
+// Of one tensor: packed sequences begin at 32-bit offsets.
+constexpr std::int64_t kMostElements = std::numeric_limits<std::int32_t>::max();
+
+std::size_t version() { return cudnnGetVersion(); }
+
 bool supports_forward(const ops::AttentionInputs& in, const ops::Segments& segments,
                       const ops::AttentionOptions&) {
-  constexpr std::int64_t kMostOffset = std::int64_t{1} << 31;  // packed sequences begin at 32-bit offsets
   const std::int64_t N = in.q.shape[0], D = in.q.shape[2];
   return in.q.dtype == DType::bf16 && N > 0 && in.q.shape[1] > 0 && segments.count() > 0 && D > 0 &&
-         D % 8 == 0 && D <= 256 && in.q.count() < kMostOffset;
+         D % 8 == 0 && D <= 256 && in.q.count() <= kMostElements;
 }
 
 bool supports(const ops::AttentionInputs& in, const ops::Segments& segments,
@@ -278,6 +295,42 @@ void forward_scratch(Context& ctx, Tensor, Tensor, ops::AttentionInputs in, ops:
                      ops::AttentionOptions options) {
   require_supported("attention_forward", supports_forward(in, segments, options), in);
   const Problem p = problem_of(in, segments, options, false);
+  const Arena::Scope scope(*ctx.scratch);
+  make_scratch(ctx, p, plan_of(ctx, p));
+}
+
+bool supports_cached(const ops::AttentionInputs& in, const ops::KeyValueCache& cache,
+                     const ops::Segments& segments, const ops::AttentionOptions& options) {
+  if (!supports_forward(in, segments, options) || cache.k.count() > kMostElements) return false;
+  if (options.window == 0) return true;
+  const std::int64_t added = segments.longest > 0 ? segments.longest : in.q.shape[0];
+  return cache.longest.has_value() && *cache.longest + added <= cache.k.shape[1];
+}
+
+void forward_cached(Context& ctx, Tensor y, ops::KeyValueCache cache, ops::AttentionInputs in,
+                    ops::Segments segments, ConstTensor lengths, ops::AttentionOptions options) {
+  require_supported("attention_cached", supports_cached(in, cache, segments, options), in);
+  const Problem p = cached_problem_of(in, cache, segments, options);
+  const Plan& plan = plan_of(ctx, p);
+  const Arena::Scope scope(*ctx.scratch);
+  const Scratch s = make_scratch(ctx, p, plan);
+  Pointers pointers = table_pointers(ctx, p, s, segments);
+  make_totals(ctx, s.totals, segments, lengths, p.capacity);
+  clear_unused(ctx, cache, s.totals);
+  pointers.erase(kBeginKv);
+  pointers.erase(kBeginStatistics);
+  pointers[kLengthsKv] = s.totals.mutable_data();
+  pointers.insert({{kQ, shifted(in.q, 0)},
+                   {kK, cache.k.mutable_data()},
+                   {kV, cache.v.mutable_data()},
+                   {kY, y.mutable_data()}});
+  check(plan.graph->execute(plans_of(ctx).handle, pointers, s.workspace.mutable_data()), "cannot run", p);
+}
+
+void forward_cached_scratch(Context& ctx, ops::KeyValueCache cache, ops::AttentionInputs in,
+                            ops::Segments segments, ops::AttentionOptions options) {
+  require_supported("attention_cached", supports_cached(in, cache, segments, options), in);
+  const Problem p = cached_problem_of(in, cache, segments, options);
   const Arena::Scope scope(*ctx.scratch);
   make_scratch(ctx, p, plan_of(ctx, p));
 }

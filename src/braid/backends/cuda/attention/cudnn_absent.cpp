@@ -9,10 +9,16 @@ namespace {
 
 }  // namespace
 
+std::size_t version() { return 0; }
+
 bool supports(const ops::AttentionInputs&, const ops::Segments&, const ops::AttentionOptions&) {
   return false;
 }
 bool supports_forward(const ops::AttentionInputs&, const ops::Segments&, const ops::AttentionOptions&) {
+  return false;
+}
+bool supports_cached(const ops::AttentionInputs&, const ops::KeyValueCache&, const ops::Segments&,
+                     const ops::AttentionOptions&) {
   return false;
 }
 
@@ -21,6 +27,14 @@ void forward(Context&, Tensor, Tensor, ops::AttentionInputs, ops::Segments, ops:
 }
 void backward(Context&, ops::AttentionGradients, ConstTensor, ops::AttentionInputs, ops::AttentionOutputs,
               ops::Segments, ops::AttentionOptions) {
+  absent();
+}
+void forward_cached(Context&, Tensor, ops::KeyValueCache, ops::AttentionInputs, ops::Segments, ConstTensor,
+                    ops::AttentionOptions) {
+  absent();
+}
+void forward_cached_scratch(Context&, ops::KeyValueCache, ops::AttentionInputs, ops::Segments,
+                            ops::AttentionOptions) {
   absent();
 }
 void forward_scratch(Context&, Tensor, Tensor, ops::AttentionInputs, ops::Segments, ops::AttentionOptions) {

@@ -16,6 +16,10 @@ std::int64_t power_of_two(std::int64_t n) {
   return static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(n)));
 }
 
+std::int64_t padded_longest(std::int64_t longest, std::int64_t tokens) {
+  return std::min(std::max(kTile, power_of_two(longest)), round_up(tokens, kTile));
+}
+
 // The most key/value heads at once, dividing all of them, whose scores are no more than wanted; at least one.
 std::int64_t kv_heads_at_once(Problem p) {
   const std::int64_t group = p.all_heads / p.all_kv_heads;
@@ -42,13 +46,26 @@ Problem problem_of(const ops::AttentionInputs& in, const ops::Segments& segments
   p.packed = N != count * longest || longest % kTile != 0;
   p.tokens = p.packed ? round_up(N, std::max(kTile, power_of_two(N) / 8)) : N;
   p.sequences = p.packed ? power_of_two(count) : count;
-  p.longest = p.packed ? std::min(std::max(kTile, power_of_two(longest)), round_up(N, kTile)) : longest;
+  p.longest = p.packed ? padded_longest(longest, N) : longest;
   p.all_heads = in.q.shape[1], p.all_kv_heads = in.k.shape[1], p.width = in.q.shape[2];
   p.kv_heads = backward ? kv_heads_at_once(p) : p.all_kv_heads;
   p.heads = p.kv_heads * (p.all_heads / p.all_kv_heads);
   p.window = options.window >= longest ? 0 : options.window;
   p.scale =
       static_cast<float>(options.scale != 0 ? options.scale : 1 / std::sqrt(static_cast<double>(p.width)));
+  return p;
+}
+
+Problem cached_problem_of(const ops::AttentionInputs& in, const ops::KeyValueCache& cache,
+                          const ops::Segments& segments, const ops::AttentionOptions& options) {
+  Problem p = problem_of(in, segments, options, false);
+  const std::int64_t N = in.q.shape[0], longest = segments.longest > 0 ? std::min(segments.longest, N) : N;
+  p.packed = true;
+  p.sequences = segments.count();
+  p.longest = padded_longest(longest, N);
+  p.tokens = 0;  // forward does not need them, and one plan serves any number
+  p.capacity = cache.k.shape[1];
+  p.window = options.window >= p.capacity ? 0 : options.window;
   return p;
 }
 

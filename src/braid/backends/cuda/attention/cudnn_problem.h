@@ -16,12 +16,17 @@ struct Problem {
   std::int64_t all_heads, all_kv_heads;
   std::int64_t width, window;  // window 0: everything before
   float scale;
+  std::int64_t capacity;  // slots of the cache that holds the keys, 0: they lie beside the queries
   auto operator<=>(const Problem&) const = default;
   std::int64_t calls() const { return all_kv_heads / kv_heads; }
 };
 
 Problem problem_of(const ops::AttentionInputs& in, const ops::Segments& segments,
                    const ops::AttentionOptions& options, bool backward);
+
+// Forward with keys in a cache: always packed, without statistics.
+Problem cached_problem_of(const ops::AttentionInputs& in, const ops::KeyValueCache& cache,
+                          const ops::Segments& segments, const ops::AttentionOptions& options);
 
 // The reproducible backward keeps the gradients of all scores of a call: B·H·S² bf16.
 double score_bytes(const Problem& p);

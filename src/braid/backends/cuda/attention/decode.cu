@@ -2,6 +2,7 @@
 // partial softmaxes a second launch joins. Bound by reading the cache once: 2 · length · Hkv · D elements a
 // sequence.
 #include "braid/backends/cuda/attention/tiles.cuh"
+#include "braid/backends/cuda/device/early.cuh"
 #include "braid/backends/cuda/device/math.cuh"
 #include "braid/backends/cuda/device/segments.cuh"
 
@@ -119,6 +120,7 @@ __global__ void __launch_bounds__(kThreads) split_kernel(Arguments<T> a, Problem
   constexpr int kTeams = kThreads / R::kLanes;
   __shared__ float team_sums[kTeams][kQueries][kWidth];
   __shared__ float team_top[kTeams][kQueries], team_total[kTeams][kQueries];
+  begin_early();
 
   const std::int32_t group = p.heads / p.kv_heads, query_blocks = (group + kQueries - 1) / kQueries;
   auto block = static_cast<std::int32_t>(blockIdx.x);
@@ -209,6 +211,7 @@ template <class T>
 __global__ void __launch_bounds__(kThreads)
     join_kernel(T* y, const float* sums, const float* stats, std::int32_t splits, Problem p) {
   constexpr int kPerLane = static_cast<int>(kMostHeadWidth) / 32;
+  begin_early();
   const std::int64_t row = std::int64_t{blockIdx.x} * (kThreads / 32) + threadIdx.x / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   if (row >= p.tokens * p.heads) return;
@@ -284,11 +287,13 @@ void decode(Context& ctx, Tensor y, ConstTensor q, ConstTensor k, ConstTensor v,
       visit_queries(queries, [&]<int kQueries>() {
         const auto kernel = p.width % Pack<T>::kSize == 0 ? split_kernel<T, kWidth, kQueries, true>
                                                           : split_kernel<T, kWidth, kQueries, false>;
-        launch(ctx, kernel, blocks, kThreads, 0, arguments, p);
+        launch_early(ctx, "attention_cached", kernel, {dim3(static_cast<unsigned>(blocks)), kThreads},
+                     arguments, p);
       });
     });
-    launch(ctx, join_kernel<T>, ceil_div(p.tokens * p.heads, kThreads / 32), kThreads, 0, pointer<T>(y),
-           arguments.sums, arguments.stats, splits, p);
+    const auto joins = static_cast<unsigned>(ceil_div(p.tokens * p.heads, kThreads / 32));
+    launch_early(ctx, "attention_cached", join_kernel<T>, {dim3(joins), kThreads}, pointer<T>(y),
+                 arguments.sums, arguments.stats, splits, p);
   });
 }
 

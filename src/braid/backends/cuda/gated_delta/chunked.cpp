@@ -10,6 +10,7 @@ Problem problem_of(const ops::GatedDeltaInputs& in, const ops::Segments& segment
   const auto& key = in.k.shape;
   const auto& value = in.v.shape;
   return {.segments = {pointer<std::int32_t>(segments.offsets), static_cast<std::int32_t>(segments.count())},
+          .tokens = value[0],
           .slots = segments.count() == 0 ? 0 : value[0] / kChunk + segments.count(),
           .key_heads = static_cast<int>(key[1]),
           .value_heads = static_cast<int>(value[1]),

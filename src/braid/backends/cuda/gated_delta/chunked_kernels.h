@@ -23,6 +23,7 @@ inline constexpr int kScanScalars = 4;
 
 struct Problem {
   DeviceSegments segments;
+  std::int64_t tokens;
   std::int64_t slots;  // of chunks, at least as many as there are chunks
   int key_heads, value_heads, key_width, value_width;
   float scale;

@@ -173,8 +173,37 @@ __device__ __forceinline__ void refine_predicted(float (&x)[8][4], const float* 
   }
 }
 
+// T from the block columns of the warps, on and below the blocks on the diagonal.
+__device__ __forceinline__ void store_inverse(const Block (&blocks)[4], Tile<64> to, int warp, int lane) {
+#pragma unroll
+  for (int r = 0; r < 4; ++r) {
+    if (warp + r >= 4) break;
+    std::uint32_t packed[4];
+    pack_pair<PackedHalf>(packed, blocks[r][0], blocks[r][1]);
+    store_matrices_transposed(to.columns_first(16 * (warp + r), 2 * warp, lane), packed);
+  }
+}
+__device__ __forceinline__ void store_inverse(const Block (&blocks)[4], float* to, int warp, int lane) {
+#pragma unroll
+  for (int r = 0; r < 4; ++r) {
+    if (warp + r >= 4) break;
+#pragma unroll
+    for (int n = 0; n < 2; ++n) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        const int row = 16 * (warp + r) + 8 * n + 2 * (lane % 4) + c % 2;
+        to[row * kInversePitch + 16 * warp + lane / 4 + c / 2 * 8] = blocks[r][n][c];
+      }
+    }
+  }
+}
+
+// Blocks that share a multiprocessor hide each other's latencies; wide keys need their registers.
+constexpr int blocks_at_once(int width) { return width <= 128 ? 4 : 1; }
+
 template <int kWidth, class Packed, bool kBackward>
-__global__ void __launch_bounds__(kThreads) prepare_kernel(Problem p, Inputs in, Chunks out) {
+__global__ void __launch_bounds__(kThreads, blocks_at_once(kWidth))
+    prepare_kernel(Problem p, Inputs in, Chunks out) {
   using L = Layout<kWidth>;
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
   const std::int64_t unit = blockIdx.x;
@@ -226,19 +255,11 @@ __global__ void __launch_bounds__(kThreads) prepare_kernel(Problem p, Inputs in,
   Triangles triangles;
   gate(triangles, products, inverse, scalars, warp, lane);
   __syncthreads();
-  invert_triangular(inverse, thread);
+  Block blocks[4];
+  invert_triangular(blocks, inverse, warp, lane);
+  store_inverse(blocks, inverse16, warp, lane);
 
-  // T to f16, and K to ρ K̂ in f16.
-  for (int i = thread; i < kChunk * 8; i += kThreads) {
-    const int at_row = i / 8, column = i % 8 * 8;
-    float t[8];
-#pragma unroll
-    for (int c = 0; c < 8; ++c)
-      t[c] = at_row >= column + c ? inverse[at_row * kInversePitch + column + c] : 0.0F;
-    *reinterpret_cast<uint4*>(memory + L::kInverse16 + Tile<64>::offset(at_row, i % 8)) = {
-        PackedHalf::pack(t[0], t[1]), PackedHalf::pack(t[2], t[3]), PackedHalf::pack(t[4], t[5]),
-        PackedHalf::pack(t[6], t[7])};
-  }
+  // K to ρ K̂ in f16.
 #pragma unroll 2
   for (int i = thread; i < kChunk * kWidth / 8; i += kThreads) {
     const int at_row = i / (kWidth / 8), packet = i % (kWidth / 8);
@@ -250,6 +271,10 @@ __global__ void __launch_bounds__(kThreads) prepare_kernel(Problem p, Inputs in,
     }
   }
   __syncthreads();
+  if constexpr (kBackward) {
+    store_inverse(blocks, inverse, warp, lane);
+    __syncthreads();
+  }
 
   unsigned char* staging = memory + L::kQueries + warp * 16 * L::kStagingWidth * 2;
   const Tile<64> squares{shared_address(staging)};

@@ -100,32 +100,42 @@ __device__ __forceinline__ void produce(SharedAddress memory, const Problem& p, 
   }
 }
 
-// Accumulators of a transposed matrix (16 columns of it, 8 kTiles rows) to bf16 rows of `out` at `pitch`, the
-// first `rows` of them; they pass through 16 columns of `staging` that belong to this warp alone.
-template <int kTiles>
-__device__ __forceinline__ void store_columns(bf16* out, std::int64_t pitch, int rows,
-                                              const float (&x)[kTiles][4], float factor,
-                                              unsigned char* staging, int packet, int lane) {
+// A transposed matrix in bf16 (16 columns of it, 16 kPairs rows, as left operands) to rows of `out` at
+// `pitch`, the first `rows` of them, through 16 columns of `staging` that belong to this warp alone.
+template <int kPairs>
+__device__ __forceinline__ void store_packed_columns(bf16* out, std::int64_t pitch, int rows,
+                                                     const std::uint32_t (&x)[kPairs][4],
+                                                     unsigned char* staging, int packet, int lane) {
   const Tile<kSlice> tile{shared_address(staging)};
 #pragma unroll
-  for (int group = 0; group < kTiles; group += 8) {
+  for (int group = 0; group < kPairs; group += 4) {
     __syncwarp();
 #pragma unroll
-    for (int pair = 0; pair < 4 && group + 2 * pair < kTiles; ++pair) {
-      std::uint32_t packed[4];
-      pack_pair<PackedBf16>(packed, x[group + 2 * pair], x[group + 2 * pair + 1], factor);
-      store_matrices_transposed(tile.columns_first(16 * pair, packet, lane), packed);
+    for (int pair = 0; pair < 4 && group + pair < kPairs; ++pair) {
+      store_matrices_transposed(tile.columns_first(16 * pair, packet, lane), x[group + pair]);
     }
     __syncwarp();
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int row = 16 * i + lane / 2, to = 8 * group + row;
-      if (to < 8 * kTiles && to < rows) {
+      const int row = 16 * i + lane / 2, to = 16 * group + row;
+      if (to < 16 * kPairs && to < rows) {
         *reinterpret_cast<uint4*>(out + to * pitch + lane % 2 * 8) =
             *reinterpret_cast<const uint4*>(staging + Tile<kSlice>::offset(row, packet + lane % 2));
       }
     }
   }
+}
+// The same from accumulators, times a factor.
+template <int kTiles>
+__device__ __forceinline__ void store_columns(bf16* out, std::int64_t pitch, int rows,
+                                              const float (&x)[kTiles][4], float factor,
+                                              unsigned char* staging, int packet, int lane) {
+  std::uint32_t packed[kTiles / 2][4];
+#pragma unroll
+  for (int pair = 0; pair < kTiles / 2; ++pair) {
+    pack_pair<PackedBf16>(packed[pair], x[2 * pair], x[2 * pair + 1], factor);
+  }
+  store_packed_columns(out, pitch, rows, packed, staging, packet, lane);
 }
 
 // The f32 state (Dk, Dv) at `state` (this warp's first column), to and from accumulators. Null: zero.

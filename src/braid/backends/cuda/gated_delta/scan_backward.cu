@@ -3,14 +3,11 @@
 //   dY = scale Rᵀ dO + X dS,  dV = dW = diag(β) dY,  dS ← γ_last dS + scale (diag(γ) Q̂)ᵀ dO − (diag(γ) K̂)ᵀ dW
 #include "braid/backends/cuda/gated_delta/launch_kernel.cuh"
 #include "braid/backends/cuda/gated_delta/scan.cuh"
+#include "braid/backends/cuda/gated_delta/scan_group.h"
+#include "braid/backends/cuda/gated_delta/written_gradients.cuh"
 
 namespace braid::cuda::chunked {
 namespace {
-
-// Transposed accumulators: rows are the warp's 16 columns of the state, columns are tokens.
-using Tokens = float[8][4];
-// The same values as left operands: 16 tokens to each.
-using TokenOperands = std::uint32_t[4][4];
 
 // dy = scale Rᵀ dO + X dS, transposed.
 template <int kWidth>
@@ -45,39 +42,6 @@ __device__ __forceinline__ void written_gradient(Tokens& dy, const TokenOperands
       std::uint32_t b[4];
       written.right_transposed(b, 16 * pair, 2 * k, lane);
       multiply_pair<PackedBf16>(dy[2 * pair], dy[2 * pair + 1], a, b);
-    }
-  }
-}
-
-// dy becomes what is stored as dV; packed: −γ r_k dW.
-__device__ __forceinline__ void scale_written(TokenOperands& packed, Tokens& dy, const float* scalars,
-                                              int lane) {
-#pragma unroll
-  for (int tile = 0; tile < 8; ++tile) {
-    const float* token = scalars + 8 * tile + 2 * (lane % 4);
-    const float2 beta = shared_pair(token + kBeta * kChunk), gain = shared_pair(token + kKeyGain * kChunk);
-    const float x = is_tiny(beta.x) ? 1.0F : beta.x, y = is_tiny(beta.y) ? 1.0F : beta.y;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float &first = dy[tile][2 * half], &second = dy[tile][2 * half + 1];
-      packed[tile / 2][tile % 2 * 2 + half] =
-          PackedBf16::pack(-gain.x * (beta.x * first), -gain.y * (beta.y * second));
-      first *= x;
-      second *= y;
-    }
-  }
-}
-
-// dO scaled by scale γ r_q.
-__device__ __forceinline__ void scale_outputs(TokenOperands& dout, const float* scalars, float scale,
-                                              int lane) {
-#pragma unroll
-  for (int k = 0; k < 4; ++k) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const float2 gain = shared_pair(scalars + kQueryGain * kChunk + 16 * k + i / 2 * 8 + 2 * (lane % 4));
-      const float2 x = PackedBf16::unpack(dout[k][i]);
-      dout[k][i] = PackedBf16::pack(x.x * (gain.x * scale), x.y * (gain.y * scale));
     }
   }
 }
@@ -169,6 +133,7 @@ __global__ void __launch_bounds__(kScanThreads, 1)
 void scan_backward(Context& ctx, const Problem& p, const Inputs& in, const Chunks& chunks, const bf16* dy,
                    bf16* dv, const BackwardStates& states) {
   if (scan_blocks(p) == 0) return;
+  if (choose_scan(p) == ScanPath::warpgroup) return scan_backward_group(ctx, p, in, chunks, dy, dv, states);
   visit_padded_width(p.key_width, [&]<int kWidth>() {
     launch_kernel(ctx, scan_backward_kernel<kWidth>, scan_blocks(p), kScanThreads,
                   Stage<kWidth>::kCount * Stage<kWidth>::kBytes, p, in, chunks, dy, dv, states);

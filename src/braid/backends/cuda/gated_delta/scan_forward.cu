@@ -1,12 +1,11 @@
 // The sequential part of forward: y, the states before the chunks, and the final states.
 #include "braid/backends/cuda/gated_delta/launch_kernel.cuh"
 #include "braid/backends/cuda/gated_delta/scan.cuh"
+#include "braid/backends/cuda/gated_delta/scan_group.h"
+#include "braid/backends/cuda/gated_delta/written_values.cuh"
 
 namespace braid::cuda::chunked {
 namespace {
-
-// Transposed accumulators: rows are the warp's 16 columns of the state, columns are tokens.
-using Tokens = float[8][4];
 
 // u = Sᵀ Kᵀ and o = Sᵀ Qᵀ, with S rounded to bf16.
 template <int kWidth>
@@ -29,47 +28,6 @@ __device__ __forceinline__ void read_state(Tokens& u, Tokens& o, const float (&s
       queries.right_transposed(b, 16 * pair, 2 * k, lane);
       multiply_pair<PackedBf16>(o[2 * pair], o[2 * pair + 1], a, b);
     }
-  }
-}
-
-// Y of every second value v: β (v − gain u), in the place of u.
-__device__ __forceinline__ void written_value(float& u, float v, float gain, float beta, float& largest) {
-  u = beta * fmaf(-gain, u, v);
-  largest = fmaxf(largest, fabsf(u));
-}
-
-// u becomes Y; packed, it is the left operand of the two products to come.
-__device__ __forceinline__ void write_values(std::uint32_t (&y)[4][4], Tokens& u, Tile<kSlice> values,
-                                             const float* scalars, int packet, int lane,
-                                             unsigned long long* saturated) {
-  float largest = 0;
-#pragma unroll
-  for (int pair = 0; pair < 4; ++pair) {
-    std::uint32_t v[4];
-    load_matrices_transposed(v, values.columns_first(16 * pair, packet, lane));
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int tile = 2 * pair + i;
-      const float* token = scalars + 8 * tile + 2 * (lane % 4);
-      const float2 gain = shared_pair(token + kKeyGain * kChunk), beta = shared_pair(token + kBeta * kChunk);
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const float2 value = PackedBf16::unpack(v[2 * i + half]);
-        float &first = u[tile][2 * half], &second = u[tile][2 * half + 1];
-        written_value(first, value.x, gain.x, beta.x, largest);
-        written_value(second, value.y, gain.y, beta.y, largest);
-        y[pair][2 * i + half] = pack_saturated(first, second);
-      }
-    }
-  }
-  if (__any_sync(0xffffffffU, largest > kLargestHalf)) {
-    unsigned long long count = 0;
-#pragma unroll
-    for (int tile = 0; tile < 8; ++tile) {
-#pragma unroll
-      for (int c = 0; c < 4; ++c) count += fabsf(u[tile][c]) > kLargestHalf;
-    }
-    if (count > 0) atomicAdd(saturated, count);
   }
 }
 
@@ -96,12 +54,7 @@ __device__ __forceinline__ void advance(float (&s)[kWidth / 8][4], const std::ui
 // O ← diag(gain) O + R Y
 __device__ __forceinline__ void respond(Tokens& o, const std::uint32_t (&y)[4][4], Tile<kChunk> response,
                                         const float* scalars, int lane) {
-#pragma unroll
-  for (int tile = 0; tile < 8; ++tile) {
-    const float2 gain = shared_pair(scalars + kQueryGain * kChunk + 8 * tile + 2 * (lane % 4));
-#pragma unroll
-    for (int c = 0; c < 4; ++c) o[tile][c] *= c % 2 == 0 ? gain.x : gain.y;
-  }
+  scale_tokens(o, scalars + kQueryGain * kChunk, lane);
 #pragma unroll
   for (int k = 0; k < 4; ++k) {
 #pragma unroll
@@ -143,7 +96,9 @@ __device__ __forceinline__ void consume(unsigned char* memory, const Problem& p,
     Tokens u, o;
     std::uint32_t written[4][4];
     read_state<kWidth>(u, o, s, {base + L::kKeys}, {base + L::kQueries}, lane);
-    write_values(written, u, {base + L::kValues}, scalars, 2 * warp, lane, saturated);
+    float largest;
+    write_values(written, u, {base + L::kValues}, scalars, 2 * warp, lane, largest);
+    count_saturated(u, largest, saturated);
     advance<kWidth>(s, written, {base + L::kWritten}, scalars[kGamma * kChunk + kChunk - 1], lane);
     respond(o, written, {base + L::kResponse}, scalars, lane);
     const Rows rows = value_rows(p, block.begin + std::int64_t{c} * kChunk, block.head);
@@ -175,6 +130,9 @@ __global__ void __launch_bounds__(kScanThreads, 1)
 void scan_forward(Context& ctx, const Problem& p, const Inputs& in, const Chunks& chunks, bf16* y,
                   const ForwardStates& states, unsigned long long* saturated) {
   if (scan_blocks(p) == 0) return;
+  if (choose_scan(p) == ScanPath::warpgroup) {
+    return scan_forward_group(ctx, p, in, chunks, y, states, saturated);
+  }
   visit_padded_width(p.key_width, [&]<int kWidth>() {
     launch_kernel(ctx, scan_forward_kernel<kWidth>, scan_blocks(p), kScanThreads,
                   Stage<kWidth>::kCount * Stage<kWidth>::kBytes, p, in, chunks, y, states, saturated);

@@ -1,5 +1,5 @@
-// The inverse of a unit lower triangular matrix (64, 64) in shared memory, in f32, by one block of 128
-// threads.
+// The inverse of a unit lower triangular matrix (64, 64), in f32, by one block of four warps: coarser
+// arithmetic is not enough when β nears 2 and keys repeat.
 #pragma once
 #include "braid/backends/cuda/gated_delta/chunk.cuh"
 
@@ -8,38 +8,68 @@ namespace braid::cuda::chunked {
 // Floats from row to row: accumulator fragments then meet no bank twice.
 inline constexpr int kInversePitch = 72;
 
-// Rows [row, row + kRows) of a row-major matrix, 4 columns from `column`; and the sums over l of their
-// products.
-__device__ __forceinline__ void add_product(float4& sum, float left, const float4& right) {
-  sum.x = fmaf(left, right.x, sum.x);
-  sum.y = fmaf(left, right.y, sum.y);
-  sum.z = fmaf(left, right.z, sum.z);
-  sum.w = fmaf(left, right.w, sum.w);
-}
 __device__ __forceinline__ float4 shared_quad(const float* p) { return *reinterpret_cast<const float4*>(p); }
-// sum + Σ_l left[l] right[l][0..3] over l in [begin, end), multiples of 4.
-__device__ __forceinline__ float4 dot_rows(const float* left, const float* right, int begin, int end) {
-  float4 sum{0, 0, 0, 0};
-  for (int l = begin; l < end; l += 4) {
-    const float4 x = shared_quad(left + l);
-    add_product(sum, x.x, shared_quad(right + (l + 0) * kInversePitch));
-    add_product(sum, x.y, shared_quad(right + (l + 1) * kInversePitch));
-    add_product(sum, x.z, shared_quad(right + (l + 2) * kInversePitch));
-    add_product(sum, x.w, shared_quad(right + (l + 3) * kInversePitch));
-  }
-  return sum;
+
+// x = high + low, both of tf32's ten bits (the tensor core drops what low has more).
+struct SplitFloat {
+  std::uint32_t high, low;
+};
+__device__ __forceinline__ SplitFloat split_float(float x) {
+  const std::uint32_t high = (__float_as_uint(x) + 0x1000U) & 0xffffe000U;
+  return {high, __float_as_uint(x - __uint_as_float(high))};
 }
 
-// Block (16, 16) at `m`: from L below the diagonal to (1 + L)⁻¹, by one warp. Lane j < 16 solves column j.
+// c (16 x 8) += a (16 x 8) b (8 x 8) in tf32. a[0], a[1]: rows g and g + 8, column t; a[2], a[3]: column t +
+// 4; b0, b1: rows t and t + 4 of column g; c as in tensor_core.cuh.
+__device__ __forceinline__ void multiply_tf32(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                                              std::uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// A block (16, 16) as two accumulators side by side.
+using Block = float[2][4];
+
+// c += a bᵀ with b (16, 16) at `b` in shared memory, to nearly f32: three products of tf32 parts. The index
+// that is summed over runs in another order than the instruction has it, alike in both, so that accumulators
+// serve as a: t stands for column 2t, t + 4 for column 2t + 1.
+__device__ __forceinline__ void multiply_transposed(Block& c, const Block& a, const float* b, int lane) {
+#pragma unroll
+  for (int k = 0; k < 2; ++k) {
+    const SplitFloat x[4] = {split_float(a[k][0]), split_float(a[k][2]), split_float(a[k][1]),
+                             split_float(a[k][3])};
+    const std::uint32_t high[4] = {x[0].high, x[1].high, x[2].high, x[3].high};
+    const std::uint32_t low[4] = {x[0].low, x[1].low, x[2].low, x[3].low};
+#pragma unroll
+    for (int n = 0; n < 2; ++n) {
+      const float2 pair = shared_pair(b + (8 * n + lane / 4) * kInversePitch + 8 * k + 2 * (lane % 4));
+      const SplitFloat first = split_float(pair.x), second = split_float(pair.y);
+      multiply_tf32(c[n], low, first.high, second.high);
+      multiply_tf32(c[n], high, first.low, second.low);
+      multiply_tf32(c[n], high, first.high, second.high);
+    }
+  }
+}
+
+// Block (16, 16) at `m`: from L below the diagonal, zeros elsewhere, to (1 + L)⁻¹, by one warp. Lane j < 16
+// solves column j.
 __device__ __forceinline__ void invert_block(float* m, int lane) {
   const int column = lane & 15;
   float x[16];
 #pragma unroll
   for (int i = 0; i < 16; ++i) {
-    float sum = i == column ? 1.0F : 0.0F;
+    float even = i == column ? 1.0F : 0.0F, odd = 0;
 #pragma unroll
-    for (int l = 0; l < i; ++l) sum = fmaf(-m[i * kInversePitch + l], x[l], sum);
-    x[i] = sum;
+    for (int l = 0; l < i; l += 4) {
+      const float4 row = shared_quad(m + i * kInversePitch + l);
+      even = fmaf(-row.x, x[l], even);
+      if (l + 1 < i) odd = fmaf(-row.y, x[l + 1], odd);
+      if (l + 2 < i) even = fmaf(-row.z, x[l + 2], even);
+      if (l + 3 < i) odd = fmaf(-row.w, x[l + 3], odd);
+    }
+    x[i] = even + odd;
   }
   __syncwarp();
   if (lane < 16) {
@@ -48,41 +78,36 @@ __device__ __forceinline__ void invert_block(float* m, int lane) {
   }
 }
 
-// m holds L strictly below the diagonal; on return (1 + L)⁻¹ on and below it, and scratch values above.
-// Blocks on the diagonal by substitution, then twice [[A, 0], [C, B]]⁻¹ = [[A⁻¹, 0], [−B⁻¹ C A⁻¹, B⁻¹]] with
-// the products in f32: coarser arithmetic is not enough when β nears 2 and keys repeat. The product C A⁻¹
-// waits in the zero block.
-__device__ __forceinline__ void invert_triangular(float* m, int thread) {
-  const int warp = thread / 32, lane = thread % 32;
-  invert_block(m + warp * 16 * (kInversePitch + 1), lane);
+// m holds L strictly below the diagonal and zeros on and above it in the blocks on the diagonal. Warp j gets
+// block column j of T = (1 + L)⁻¹, transposed: blocks[r] is block (j + r, j), r < 4 − j. In m the blocks on
+// the diagonal are replaced by those of T.
+__device__ __forceinline__ void invert_triangular(Block (&blocks)[4], float* m, int warp, int lane) {
+  const auto at = [&](int row, int column) { return m + 16 * (row * kInversePitch + column); };
+  invert_block(at(warp, warp), lane);
   __syncthreads();
-  {
-    float* pair = m + thread / 64 * 32 * (kInversePitch + 1);  // 64 threads to each pair of blocks
-    const int row = thread % 64 / 4, column = thread % 4 * 4;
-    const float4 product = dot_rows(pair + (16 + row) * kInversePitch, pair + column, 0, 16);
-    *reinterpret_cast<float4*>(pair + row * kInversePitch + 16 + column) = product;
-    __syncthreads();
-    const float4 x = dot_rows(pair + (16 + row) * kInversePitch + 16, pair + 16 + column, 0, 16);
-    *reinterpret_cast<float4*>(pair + (16 + row) * kInversePitch + column) = {-x.x, -x.y, -x.z, -x.w};
-  }
-  __syncthreads();
-  const int row = thread / 8, column = thread % 8 * 4;
-  float* below = m + 32 * kInversePitch;
-  const int begin = column < 16 ? 0 : 16;  // A⁻¹ is zero above its diagonal
+  const float* own = at(warp, warp) + 2 * (lane % 4) * kInversePitch + lane / 4;
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int i = row + 16 * half;
-    const float4 product = dot_rows(below + i * kInversePitch, m + column, begin, 32);
-    *reinterpret_cast<float4*>(m + i * kInversePitch + 32 + column) = product;
-  }
-  __syncthreads();
+  for (int n = 0; n < 2; ++n) {
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int i = row + 16 * half;
-    const float4 x = dot_rows(below + i * kInversePitch + 32, m + 32 + column, 0, 16 + 16 * half);
-    *reinterpret_cast<float4*>(below + i * kInversePitch + column) = {-x.x, -x.y, -x.z, -x.w};
+    for (int c = 0; c < 4; ++c) blocks[0][n][c] = own[(8 * n + c % 2) * kInversePitch + c / 2 * 8];
   }
-  __syncthreads();
+  // T_ij = −T_ii Σ_l L_il T_lj
+#pragma unroll
+  for (int r = 1; r < 4; ++r) {
+    if (warp + r >= 4) break;
+    Block sum = {};
+#pragma unroll
+    for (int s = 0; s < r; ++s) multiply_transposed(sum, blocks[s], at(warp + r, warp + s), lane);
+#pragma unroll
+    for (int n = 0; n < 2; ++n) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        sum[n][c] = -sum[n][c];
+        blocks[r][n][c] = 0;
+      }
+    }
+    multiply_transposed(blocks[r], sum, at(warp + r, warp + r), lane);
+  }
 }
 
 }  // namespace braid::cuda::chunked

@@ -1,23 +1,18 @@
-// Few rows on transposed bf16 weights (decode): c (M <= 8, N) = a (M, K) · bᵀ, b (N, K). Bound by reading b
-// once. A block computes kOutputs columns; its threads share out k in packs of 8, so that all of a block's
-// first loads are in flight together. An element's order of additions depends on K alone, not on M or N.
-#include "braid/backends/cuda/device/math.cuh"
-#include "braid/backends/cuda/launch.h"
-#include "braid/backends/cuda/matmul/problem.h"
+// Few rows on transposed bf16 weights (decode): c (M <= 8, N) = a (M, K) · bᵀ, b (N, K), for several b at
+// once. Bound by reading b once. A block computes kOutputs columns; its threads share out k in packs of 8, so
+// that all of a block's first loads are in flight together. An element's order of additions depends on K
+// alone, not on M or N.
+#include "braid/backends/cuda/matmul/streamed.cuh"
 
 namespace braid::cuda {
 namespace {
 
-constexpr int kThreads = 128, kWarps = kThreads / 32;
+using namespace streamed;
 
-// Weights are read once: they pass by L1, which keeps `a`.
-__device__ __forceinline__ uint4 load_streaming(const bf16* p) {
-  uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(p));
-  return v;
-}
+constexpr int kThreads = 128, kWarps = kThreads / 32;
+// Elements of each row of weights that are asked for ahead of the wait.
+template <int kRows>
+constexpr std::int64_t kAhead = kRows == 1 ? 4096 : 1024;
 
 // The two bf16 of a word; the lower half comes first in memory.
 __device__ __forceinline__ float low(unsigned word) { return __uint_as_float(word << 16); }
@@ -41,17 +36,22 @@ __device__ __forceinline__ void unpack(float (&x)[8], const uint4& v) {
 }
 
 // kRows >= rows: the rows above `rows` repeat the last one and are not stored. Likewise columns past the end.
-template <int kRows, int kOutputs, class Out>
+template <int kRows, int kOutputs>
 __global__ void __launch_bounds__(kThreads)
-    gemv_kernel(Out* c, const bf16* a, const bf16* b, int rows, std::int64_t columns, std::int64_t inner,
-                bool accumulate) {
+    gemv_kernel(__grid_constant__ const Parts parts, const bf16* a, int rows, std::int64_t inner) {
   static_assert(kRows * kOutputs <= kThreads);
   __shared__ float partial[kWarps][kOutputs * kRows];
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const std::int64_t n0 = std::int64_t{blockIdx.x} * kOutputs;
+  const Part& part = parts.of_block(static_cast<std::int32_t>(blockIdx.x));
+  const std::int64_t columns = part.columns, n0 = (std::int64_t{blockIdx.x} - part.first_block) * kOutputs;
   const bf16* weights[kOutputs];
 #pragma unroll
-  for (int r = 0; r < kOutputs; ++r) weights[r] = b + min(n0 + r, columns - 1) * inner;
+  for (int r = 0; r < kOutputs; ++r) weights[r] = part.b + min(n0 + r, columns - 1) * inner;
+  if (threadIdx.x < kOutputs) {
+    prefetch_l2(part.b + min(n0 + threadIdx.x, columns - 1) * inner,
+                static_cast<std::uint32_t>(min(inner, kAhead<kRows>) * sizeof(bf16)));
+  }
+  begin_early();
 
   float sum[kOutputs][kRows] = {};
   for (std::int64_t k = threadIdx.x * 8; k < inner; k += kThreads * 8) {
@@ -80,33 +80,25 @@ __global__ void __launch_bounds__(kThreads)
   float total = 0;
 #pragma unroll
   for (int w = 0; w < kWarps; ++w) total += partial[w][r * kRows + m];
-  Out* at = c + m * columns + n0 + r;
-  *at = from_float<Out>(accumulate ? to_float(*at) + total : total);
+  part.finish(m * columns + n0 + r, total);
 }
 
-template <int kRows, int kOutputs, class Out>
-void launch(const Context& ctx, const MatmulProblem& p, Tensor c, ConstTensor a, ConstTensor b) {
-  gemv_kernel<kRows, kOutputs, Out>
-      <<<static_cast<unsigned>(ceil_div(p.columns, kOutputs)), kThreads, 0, stream_of(ctx)>>>(
-          pointer<Out>(c), pointer<bf16>(a), pointer<bf16>(b), static_cast<int>(p.rows), p.columns, p.inner,
-          p.accumulate);
-  check_launch("matmul");
-}
-
-// Fewer columns a block where accumulators would crowd out loads.
-template <class Out>
-void launch_rows(const Context& ctx, const MatmulProblem& p, Tensor c, ConstTensor a, ConstTensor b) {
-  if (p.rows == 1) return launch<1, 8, Out>(ctx, p, c, a, b);
-  if (p.rows == 2) return launch<2, 8, Out>(ctx, p, c, a, b);
-  if (p.rows <= 4) return launch<4, 8, Out>(ctx, p, c, a, b);
-  launch<8, 4, Out>(ctx, p, c, a, b);
+template <int kRows, int kOutputs>
+void launch(const Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> operands) {
+  std::int64_t blocks = 0;
+  const Parts parts = make_parts(operands, kOutputs, blocks);
+  launch_early(ctx, "matmul", gemv_kernel<kRows, kOutputs>, {dim3(static_cast<unsigned>(blocks)), kThreads},
+               parts, pointer<bf16>(operands[0].a), static_cast<int>(p.rows), p.inner);
 }
 
 }  // namespace
 
-void matmul_gemv(const Context& ctx, const MatmulProblem& p, Tensor c, ConstTensor a, ConstTensor b) {
-  if (p.out == DType::f32) return launch_rows<float>(ctx, p, c, a, b);
-  launch_rows<bf16>(ctx, p, c, a, b);
+// Fewer columns a block where accumulators would crowd out loads.
+void matmul_gemv(const Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> operands) {
+  if (p.rows == 1) return launch<1, 4>(ctx, p, operands);
+  if (p.rows == 2) return launch<2, 8>(ctx, p, operands);
+  if (p.rows <= 4) return launch<4, 8>(ctx, p, operands);
+  launch<8, 4>(ctx, p, operands);
 }
 
 }  // namespace braid::cuda

@@ -14,7 +14,8 @@ struct PlanKey {
   std::int64_t rows, columns, inner;
   bool transpose_a, transpose_b, accumulate;
   DType in, out;
-  std::uint32_t align_a, align_b, align_c;  // bytes that the first elements' addresses divide by
+  std::uint32_t align_a, align_b, align_c,
+      align_before;  // bytes that the first elements' addresses divide by
   auto operator<=>(const PlanKey&) const = default;
 };
 
@@ -32,9 +33,19 @@ std::uint32_t alignment_of(const ConstTensor& t) {
   return bytes;
 }
 
-PlanKey key_of(const MatmulProblem& p, const ConstTensor& c, const ConstTensor& a, const ConstTensor& b) {
-  return {p.rows, p.columns, p.inner,         p.transpose_a,   p.transpose_b,  p.accumulate,
-          p.in,   p.out,     alignment_of(a), alignment_of(b), alignment_of(c)};
+PlanKey key_of(const MatmulProblem& p, const MatmulOperands& o) {
+  return {.rows = p.rows,
+          .columns = p.columns,
+          .inner = p.inner,
+          .transpose_a = p.transpose_a,
+          .transpose_b = p.transpose_b,
+          .accumulate = p.accumulate,
+          .in = p.in,
+          .out = p.out,
+          .align_a = alignment_of(o.a),
+          .align_b = alignment_of(o.b),
+          .align_c = alignment_of(o.c),
+          .align_before = p.accumulate ? alignment_of(o.before) : kMostAlignment};
 }
 
 cudaDataType_t data_type(DType t) { return t == DType::f32 ? CUDA_R_32F : CUDA_R_16BF; }
@@ -68,7 +79,7 @@ void find_algorithm(cublasLtHandle_t blas, Plan& plan, const PlanKey& key, std::
       static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, key.align_b);
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, key.align_a);
-  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, key.align_c);
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, key.align_before);
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, key.align_c);
   cublasLtMatmulHeuristicResult_t choice{};
   int choices = 0;
@@ -102,21 +113,21 @@ struct MatmulPlans {
   std::map<PlanKey, Plan> plans;
 };
 
-bool matmul_library(Context& ctx, const MatmulProblem& p, Tensor c, ConstTensor a, ConstTensor b,
-                    Tensor workspace) {
+bool matmul_library(Context& ctx, const MatmulProblem& p, const MatmulOperands& o, Tensor workspace) {
   State& state = state_of(ctx);
   if (!state.matmul_plans) {
     state.matmul_plans = {new MatmulPlans, [](MatmulPlans* plans) { delete plans; }};
   }
   auto& plans = state.matmul_plans->plans;
-  const PlanKey key = key_of(p, c, a, b);
+  const PlanKey key = key_of(p, o);
   auto at = plans.find(key);
   if (at == plans.end()) at = plans.emplace(key, make_plan(state.blas, key, workspace.bytes())).first;
   Plan& plan = at->second;  // cuBLASLt takes layouts as pointers to non-const
   if (!plan.found) return false;
   const float alpha = 1, beta = p.accumulate ? 1 : 0;
-  check_blas(cublasLtMatmul(state.blas, &plan.product, &alpha, b.data, &plan.left, a.data, &plan.right, &beta,
-                            c.data, &plan.result, c.mutable_data(), &plan.result, &plan.algorithm,
+  const void* before = p.accumulate ? o.before.data : o.c.data;
+  check_blas(cublasLtMatmul(state.blas, &plan.product, &alpha, o.b.data, &plan.left, o.a.data, &plan.right,
+                            &beta, before, &plan.result, o.c.mutable_data(), &plan.result, &plan.algorithm,
                             workspace.mutable_data(), workspace.bytes(), state.stream),
              "matmul");
   return true;

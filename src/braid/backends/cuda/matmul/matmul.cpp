@@ -1,5 +1,7 @@
 #include "braid/ops/matmul.h"
 
+#include <vector>
+
 #include "braid/backends/cuda/kernels.h"
 #include "braid/backends/cuda/launch.h"
 #include "braid/backends/cuda/matmul/problem.h"
@@ -14,27 +16,44 @@ Tensor make_matmul_scratch(Context& ctx, const MatmulProblem& p) {
   return ctx.scratch->make(DType::u8, {workspace_bytes(p)});
 }
 
+// A view may begin anywhere.
 bool on_16_bytes(const ConstTensor& t) { return reinterpret_cast<std::uintptr_t>(t.data) % 16 == 0; }
+bool can_stream(const MatmulOperands& o) { return on_16_bytes(o.a) && on_16_bytes(o.b); }
 
-void run_library(Context& ctx, const MatmulProblem& p, Tensor c, ConstTensor a, ConstTensor b) {
-  const Arena::Scope scope(*ctx.scratch);
-  if (!matmul_library(ctx, p, c, a, b, make_matmul_scratch(ctx, p))) matmul_tiled(ctx, p, c, a, b);
+void start_from_nothing(Context& ctx, const MatmulProblem& p, const MatmulOperands& o) {
+  if (p.accumulate) return copy(ctx, o.c, o.before);
+  check_cuda(cudaMemsetAsync(o.c.mutable_data(), 0, o.c.bytes(), stream_of(ctx)));
 }
 
-void run(Context& ctx, MatmulVariant variant, const MatmulProblem& p, Tensor c, ConstTensor a,
-         ConstTensor b) {
+void run_library(Context& ctx, const MatmulProblem& p, const MatmulOperands& o) {
+  const Arena::Scope scope(*ctx.scratch);
+  if (!matmul_library(ctx, p, o, make_matmul_scratch(ctx, p))) matmul_tiled(ctx, p, o);
+}
+
+void run(Context& ctx, MatmulVariant variant, const MatmulProblem& p, const MatmulOperands& o) {
   switch (variant) {
     case MatmulVariant::nothing:
       return;
-    case MatmulVariant::zeros:
-      return check_cuda(cudaMemsetAsync(c.mutable_data(), 0, c.bytes(), stream_of(ctx)));
-    case MatmulVariant::gemv:  // a view may begin anywhere
-      return on_16_bytes(a) && on_16_bytes(b) ? matmul_gemv(ctx, p, c, a, b) : matmul_tiled(ctx, p, c, a, b);
+    case MatmulVariant::no_terms:
+      return start_from_nothing(ctx, p, o);
+    case MatmulVariant::gemv:
+      return can_stream(o) ? matmul_gemv(ctx, p, {&o, 1}) : matmul_tiled(ctx, p, o);
     case MatmulVariant::library:
-      return run_library(ctx, p, c, a, b);
+      return run_library(ctx, p, o);
     case MatmulVariant::tiled:
-      return matmul_tiled(ctx, p, c, a, b);
+      return matmul_tiled(ctx, p, o);
   }
+}
+
+MatmulOperands operands_of(Tensor c, ConstTensor a, ConstTensor b, const ops::MatmulOptions& options) {
+  return {c, a, b, options.accumulate == ops::Accumulate::yes ? ConstTensor{c} : options.addend};
+}
+
+constexpr ops::MatmulOptions kLinear{.b = ops::Transpose::yes};
+
+// What decides how a group is computed: the same for all parts.
+MatmulProblem problem_of(const Context& ctx, const ops::LinearPart& part, const ConstTensor& x) {
+  return matmul_problem(ctx, part.y, x, part.weight, kLinear);
 }
 
 }  // namespace
@@ -50,7 +69,7 @@ MatmulProblem matmul_problem(const Context& ctx, const ConstTensor& c, const Con
           .inner = a.shape[ta ? 0 : 1],
           .transpose_a = ta,
           .transpose_b = options.b == ops::Transpose::yes,
-          .accumulate = options.accumulate == ops::Accumulate::yes,
+          .accumulate = options.accumulate == ops::Accumulate::yes || options.addend.defined(),
           .in = a.dtype,
           .out = c.dtype,
           .arithmetic = ctx.arithmetic};
@@ -58,7 +77,7 @@ MatmulProblem matmul_problem(const Context& ctx, const ConstTensor& c, const Con
 
 MatmulVariant choose_config(const MatmulProblem& p) {
   if (p.rows == 0 || p.columns == 0) return MatmulVariant::nothing;
-  if (p.inner == 0) return p.accumulate ? MatmulVariant::nothing : MatmulVariant::zeros;
+  if (p.inner == 0) return MatmulVariant::no_terms;
   // cuBLASLt's choice of algorithm, hence a row's bits, depends on the number of rows.
   if (p.arithmetic == Arithmetic::strict) return MatmulVariant::tiled;
   return gemv_supports(p) ? MatmulVariant::gemv : MatmulVariant::library;
@@ -71,7 +90,7 @@ std::int64_t workspace_bytes(const MatmulProblem& p) {
 
 void matmul(Context& ctx, Tensor c, ConstTensor a, ConstTensor b, ops::MatmulOptions options) {
   const MatmulProblem p = matmul_problem(ctx, c, a, b, options);
-  run(ctx, choose_config(p), p, c, a, b);
+  run(ctx, choose_config(p), p, operands_of(c, a, b, options));
 }
 
 void scratch::matmul(Context& ctx, Tensor c, ConstTensor a, ConstTensor b, ops::MatmulOptions options) {
@@ -81,19 +100,36 @@ void scratch::matmul(Context& ctx, Tensor c, ConstTensor a, ConstTensor b, ops::
   make_matmul_scratch(ctx, p);
 }
 
+void linear_group(Context& ctx, std::span<const ops::LinearPart> parts, ConstTensor x) {
+  std::vector<MatmulOperands> streamed;
+  for (const auto& part : parts) {
+    const MatmulProblem p = problem_of(ctx, part, x);
+    const MatmulOperands operands{part.y, x, part.weight, {}};
+    if (choose_config(p) == MatmulVariant::gemv && can_stream(operands)) {
+      streamed.push_back(operands);
+    } else {
+      run(ctx, choose_config(p), p, operands);
+    }
+  }
+  if (!streamed.empty()) matmul_gemv(ctx, problem_of(ctx, parts.front(), x), streamed);
+}
+
+void scratch::linear_group(Context& ctx, std::span<const ops::LinearPart> parts, ConstTensor x) {
+  for (const auto& [y, weight] : parts) scratch::matmul(ctx, y, x, weight, kLinear);
+}
+
 void matmul_forced(Context& ctx, MatmulVariant variant, Tensor c, ConstTensor a, ConstTensor b,
                    ops::MatmulOptions options) {
   const MatmulProblem p = matmul_problem(ctx, c, a, b, options);
+  const MatmulOperands operands = operands_of(c, a, b, options);
   require(p.rows * p.columns * p.inner > 0, "matmul: forced variants need sizes above 0, c is {}",
           describe(c));
-  if (variant == MatmulVariant::gemv) {
-    require(
-        gemv_supports(p) && on_16_bytes(a) && on_16_bytes(b),
-        "matmul: gemv cannot multiply a {} by b {}: expected bf16, at most {} rows, b transposed, the inner "
-        "size a multiple of 8",
-        describe(a), describe(b), kGemvRows);
-  }
-  run(ctx, variant, p, c, a, b);
+  require(
+      variant != MatmulVariant::gemv || (gemv_supports(p) && can_stream(operands)),
+      "matmul: gemv cannot multiply a {} by b {}: expected bf16, at most {} rows, b transposed, the inner "
+      "size a multiple of 8",
+      describe(a), describe(b), kGemvRows);
+  run(ctx, variant, p, operands);
 }
 
 }  // namespace braid::cuda

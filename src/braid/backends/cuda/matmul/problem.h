@@ -2,6 +2,7 @@
 #pragma once
 #include <compare>
 #include <cstdint>
+#include <span>
 
 #include "braid/core/context.h"
 #include "braid/ops/matmul.h"
@@ -12,17 +13,24 @@ namespace braid::cuda {
 // `options` say.
 struct MatmulProblem {
   std::int64_t rows = 0, columns = 0, inner = 0;
-  bool transpose_a = false, transpose_b = false, accumulate = false;
+  bool transpose_a = false, transpose_b = false;
+  bool accumulate = false;  // something is added: c's old values, or an addend
   DType in = DType::f32, out = DType::f32;
   Arithmetic arithmetic = Arithmetic::fast;
 };
 
+// One product's tensors. `before` is what the product is added to: c itself, another, or nothing.
+struct MatmulOperands {
+  Tensor c;
+  ConstTensor a, b, before;
+};
+
 enum class MatmulVariant : std::uint8_t {
-  nothing,  // c is empty, or stays as it is
-  zeros,    // the inner size is 0
-  gemv,     // few rows on transposed bf16 weights: memory bound
-  library,  // cuBLASLt; tiled where it has no algorithm for the alignment at hand
-  tiled,    // each element summed in the order of k, whatever the other rows
+  nothing,   // c is empty
+  no_terms,  // the inner size is 0: c is what the product is added to, or zeros
+  gemv,      // few rows on transposed bf16 weights: memory bound
+  library,   // cuBLASLt; tiled where it has no algorithm for the alignment at hand
+  tiled,     // each element summed in the order of k, whatever the other rows
 };
 
 // Throws where dtypes are not supported on cuda.
@@ -38,15 +46,15 @@ constexpr bool gemv_supports(const MatmulProblem& p) {
   return p.rows <= kGemvRows && !p.transpose_a && p.transpose_b && p.in == DType::bf16 && p.inner % 8 == 0;
 }
 
-// The variants. matmul_gemv needs rows of a and b on 16-byte boundaries.
-void matmul_gemv(const Context& ctx, const MatmulProblem& p, Tensor c, ConstTensor a, ConstTensor b);
-void matmul_tiled(const Context& ctx, const MatmulProblem& p, Tensor c, ConstTensor a, ConstTensor b);
+// The variants. matmul_gemv computes several products of the same a in one launch; it needs rows of a and b
+// on 16-byte boundaries.
+void matmul_gemv(const Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> parts);
+void matmul_tiled(const Context& ctx, const MatmulProblem& p, const MatmulOperands& operands);
 // False where cuBLASLt has no algorithm; c is then untouched.
-bool matmul_library(Context& ctx, const MatmulProblem& p, Tensor c, ConstTensor a, ConstTensor b,
-                    Tensor workspace);
+bool matmul_library(Context& ctx, const MatmulProblem& p, const MatmulOperands& operands, Tensor workspace);
 
-// matmul by the named variant ("gemv", "library", "tiled"), for tests and benches; fails where it cannot
-// compute it.
+// matmul by the named variant ("gemv", "library", "tiled"), for tests and benches; fails where it
+// cannot compute it.
 void matmul_forced(Context& ctx, MatmulVariant variant, Tensor c, ConstTensor a, ConstTensor b,
                    ops::MatmulOptions options);
 

@@ -30,8 +30,8 @@ __device__ __forceinline__ void load_tile(float (*tile)[kTile + 1], const T* x, 
 }
 
 template <class In, class Out>
-__global__ void __launch_bounds__(kThreads) tiled_kernel(Out* c, const In* a, const In* b, Operand oa,
-                                                         Operand ob, std::int64_t inner, bool accumulate) {
+__global__ void __launch_bounds__(kThreads) tiled_kernel(Out* c, const Out* before, const In* a, const In* b,
+                                                         Operand oa, Operand ob, std::int64_t inner) {
   __shared__ float tile_a[kDepth][kTile + 1], tile_b[kDepth][kTile + 1];
   const std::int64_t tiles_n = (ob.size + kTile - 1) / kTile;
   const std::int64_t m0 = blockIdx.x / tiles_n * kTile, n0 = blockIdx.x % tiles_n * kTile;
@@ -61,29 +61,29 @@ __global__ void __launch_bounds__(kThreads) tiled_kernel(Out* c, const In* a, co
     for (int j = 0; j < kEach; ++j) {
       const std::int64_t m = m0 + tm + 16 * i, n = n0 + tn + 16 * j;
       if (m >= oa.size || n >= ob.size) continue;
-      Out* at = c + m * ob.size + n;
-      *at = from_float<Out>(accumulate ? to_float(*at) + sum[i][j] : sum[i][j]);
+      const std::int64_t at = m * ob.size + n;
+      c[at] = from_float<Out>(before != nullptr ? to_float(before[at]) + sum[i][j] : sum[i][j]);
     }
   }
 }
 
 template <class In, class Out>
-void launch(const Context& ctx, const MatmulProblem& p, Tensor c, ConstTensor a, ConstTensor b) {
+void launch(const Context& ctx, const MatmulProblem& p, const MatmulOperands& o) {
   const Operand oa{p.rows, p.transpose_a ? 1 : p.inner, p.transpose_a ? p.rows : 1};
   const Operand ob{p.columns, p.transpose_b ? p.inner : 1, p.transpose_b ? 1 : p.columns};
   const std::int64_t blocks = ceil_div(p.rows, kTile) * ceil_div(p.columns, kTile);
-  require(blocks < (std::int64_t{1} << 31), "matmul: c {} is too large for the tiled kernel", describe(c));
+  require(blocks < (std::int64_t{1} << 31), "matmul: c {} is too large for the tiled kernel", describe(o.c));
   tiled_kernel<In, Out><<<static_cast<unsigned>(blocks), kThreads, 0, stream_of(ctx)>>>(
-      pointer<Out>(c), pointer<In>(a), pointer<In>(b), oa, ob, p.inner, p.accumulate);
+      pointer<Out>(o.c), pointer<Out>(o.before), pointer<In>(o.a), pointer<In>(o.b), oa, ob, p.inner);
   check_launch("matmul");
 }
 
 }  // namespace
 
-void matmul_tiled(const Context& ctx, const MatmulProblem& p, Tensor c, ConstTensor a, ConstTensor b) {
-  if (p.in == DType::f32) return launch<float, float>(ctx, p, c, a, b);
-  if (p.out == DType::f32) return launch<bf16, float>(ctx, p, c, a, b);
-  launch<bf16, bf16>(ctx, p, c, a, b);
+void matmul_tiled(const Context& ctx, const MatmulProblem& p, const MatmulOperands& o) {
+  if (p.in == DType::f32) return launch<float, float>(ctx, p, o);
+  if (p.out == DType::f32) return launch<bf16, float>(ctx, p, o);
+  launch<bf16, bf16>(ctx, p, o);
 }
 
 }  // namespace braid::cuda

@@ -1,0 +1,50 @@
+// Programmatic dependent launch: a kernel's blocks take their places while the kernel before it still runs,
+// which hides launches and the ends of small kernels. Every thread of such a kernel calls begin_early()
+// before it touches memory; until then all it may do is prefetch into L2, which is coherent.
+#pragma once
+#include "braid/backends/cuda/launch.h"
+
+namespace braid::cuda {
+
+// Lets the next kernel take its places.
+__device__ __forceinline__ void let_next_start() { asm volatile("griddepcontrol.launch_dependents;"); }
+// Until all kernels before this one are done and their writes are visible.
+__device__ __forceinline__ void wait_for_earlier() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+__device__ __forceinline__ void begin_early() {
+  let_next_start();
+  wait_for_earlier();
+}
+
+// Asks for `bytes` (a multiple of 16, on a boundary of 16) to be brought into L2.
+__device__ __forceinline__ void prefetch_l2(const void* from, std::uint32_t bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(from)),
+               "r"(bytes));
+}
+
+struct EarlyLaunch {
+  dim3 grid;
+  int threads;
+  std::size_t shared_bytes = 0;
+  int cluster = 1;  // neighbouring blocks along x that run together
+};
+
+// Launches a kernel that begins as described above.
+template <class... P, class... A>
+void launch_early(const Context& ctx, const char* op, void (*kernel)(P...), const EarlyLaunch& launch,
+                  const A&... arguments) {
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim = {static_cast<unsigned>(launch.cluster), 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = launch.grid;
+  config.blockDim = dim3(static_cast<unsigned>(launch.threads));
+  config.dynamicSmemBytes = launch.shared_bytes;
+  config.stream = stream_of(ctx);
+  config.attrs = attributes;
+  config.numAttrs = launch.cluster > 1 ? 2 : 1;
+  check_cuda(cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...), op);
+}
+
+}  // namespace braid::cuda

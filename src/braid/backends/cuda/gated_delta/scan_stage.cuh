@@ -1,0 +1,159 @@
+// What the scans by warpgroup share. As in scan.cuh one block carries 64 columns of one head's state (Dk, Dv)
+// through a segment, transposed, in the accumulators of four warps; but these are one warpgroup, whose
+// products read K, Q, X and R where the copy engine puts them, and one more warp only starts the copies.
+#pragma once
+#include "braid/backends/cuda/device/async_copy.cuh"
+#include "braid/backends/cuda/device/wgmma.cuh"
+#include "braid/backends/cuda/gated_delta/scan.cuh"
+#include "braid/backends/cuda/gated_delta/scan_group.h"
+#include "braid/backends/cuda/gated_delta/written_values.cuh"
+
+namespace braid::cuda::chunked {
+
+inline constexpr int kGroupScanThreads = (kConsumers + 1) * 32;
+
+// One chunk in shared memory. K, Q, X: slabs of 64 rows by 32 columns, lines of 64 bytes, so that a product
+// may take either index along the lines. R, and V or dO: 64 lines of 128 bytes.
+template <int kWidth>
+struct GroupStage {
+  static constexpr int kSlab = kChunk * 32 * 2;
+  static constexpr int kKeys = 0;
+  static constexpr int kQueries = kKeys + kChunk * kWidth * 2;
+  static constexpr int kWritten = kQueries + kChunk * kWidth * 2;
+  static constexpr int kResponse = kWritten + kChunk * kWidth * 2;
+  static constexpr int kValues = kResponse + kChunk * kChunk * 2;
+  static constexpr int kScalarRows = kValues + kChunk * kSlice * 2;
+  static constexpr int kBytes = kScalarRows + kScanScalars * kChunk * 4;
+  static_assert(kBytes % 1024 == 0);  // swizzles repeat after that many
+};
+
+// Shared memory: stages, 16 columns of 64 rows to each warp on their way out, and two barriers a stage.
+template <int kWidth>
+struct GroupScanLayout {
+  static constexpr int kStage = GroupStage<kWidth>::kBytes, kAlignment = 1024;
+  static constexpr int kStagingBytes = kChunk * kSlice * 2, kBarrierBytes = 64;
+  static constexpr int kMost = (227 * 1024 - kAlignment - kStagingBytes - kBarrierBytes) / kStage;
+  static constexpr int kCount = kMost < 4 ? kMost : 4;
+  static_assert(kCount >= 2);
+  static constexpr int kStaging = kCount * kStage;
+  static constexpr int kBarriers = kStaging + kStagingBytes;
+  static constexpr int kBytes = kBarriers + kBarrierBytes + kAlignment;
+
+  static __device__ __forceinline__ unsigned char* align(unsigned char* memory) {
+    return memory + (kAlignment - shared_address(memory) % kAlignment) % kAlignment;
+  }
+};
+
+// The stages as a ring: the i-th chunk that a block works on is in stage i % kCount.
+template <int kWidth>
+struct StageRing {
+  using L = GroupScanLayout<kWidth>;
+  unsigned char* memory;
+
+  __device__ __forceinline__ unsigned char* stage(int i) const { return memory + i % L::kCount * L::kStage; }
+  __device__ __forceinline__ SharedAddress full(int i) const {
+    return shared_address(memory + L::kBarriers + i % L::kCount * 8);
+  }
+  __device__ __forceinline__ SharedAddress empty(int i) const { return full(i) + L::kCount * 8; }
+
+  // By one thread.
+  __device__ __forceinline__ void init() const {
+    for (int i = 0; i < L::kCount; ++i) {
+      init_barrier(full(i), 1);
+      init_barrier(empty(i), kConsumers);
+    }
+    publish_barriers();
+  }
+  __device__ __forceinline__ void wait_full(int i) const { wait_for_phase(full(i), i / L::kCount % 2); }
+  // By every warp of the warpgroup, when it and its products have read the stage.
+  __device__ __forceinline__ void release(int i, int lane) const {
+    __syncwarp();
+    if (lane == 0) arrive(empty(i));
+  }
+  __device__ __forceinline__ const float* scalars(int i) const {
+    return reinterpret_cast<const float*>(stage(i) + GroupStage<kWidth>::kScalarRows);
+  }
+  __device__ __forceinline__ float last_gamma(int i) const {
+    return scalars(i)[kGamma * kChunk + kChunk - 1];
+  }
+};
+
+// One thread's part: chunk order(0), order(1), … each into its stage when that is free.
+template <int kWidth, class Order>
+__device__ __forceinline__ void copy_chunks(const StageRing<kWidth>& ring, const Problem& p,
+                                            const ScanBlock& block, const ScanTensors& tensors,
+                                            const float* scalars, Order order) {
+  using S = GroupStage<kWidth>;
+  constexpr int kCount = GroupScanLayout<kWidth>::kCount;
+  const int key_head = block.head / (p.value_heads / p.key_heads);
+  for (int i = 0; i < block.chunks; ++i) {
+    if (i >= kCount) wait_for_phase(ring.empty(i), (i / kCount + 1) % 2);
+    const int chunk = order(i), token = static_cast<int>(block.begin) + chunk * kChunk;
+    const std::int64_t unit = block.unit(p, chunk);
+    const int row = static_cast<int>(unit * kChunk);
+    const SharedAddress stage = shared_address(ring.stage(i)), full = ring.full(i);
+    arrive_expecting(full, S::kBytes);
+    copy_box(stage + S::kKeys, tensors.keys, full, 0, token, 0, key_head);
+    copy_box(stage + S::kValues, tensors.values, full, block.column, token, block.head);
+    copy_bulk(stage + S::kScalarRows, scalars + unit * kScalars * kChunk, kScanScalars * kChunk * 4, full);
+    copy_box(stage + S::kQueries, tensors.queries, full, 0, token, 0, key_head);
+    copy_box(stage + S::kWritten, tensors.written, full, 0, row, 0);
+    copy_box(stage + S::kResponse, tensors.response, full, 0, row);
+  }
+}
+
+// Right operands of the products, 16 k at a time. Tiles of kWidth columns, one row per token: columns along
+// k, tokens along n; and the other way round. Squares: columns along k, or rows.
+template <int kWidth>
+__device__ __forceinline__ std::uint64_t columns_by_tokens(SharedAddress tile, int k) {
+  using S = GroupStage<kWidth>;
+  return matrix_descriptor(tile + k / 2 * S::kSlab + k % 2 * 32, 0, 512, RowSwizzle::bytes64);
+}
+template <int kWidth>
+__device__ __forceinline__ std::uint64_t tokens_by_columns(SharedAddress tile, int k) {
+  return matrix_descriptor(tile + k * 16 * 64, GroupStage<kWidth>::kSlab, 512, RowSwizzle::bytes64);
+}
+__device__ __forceinline__ std::uint64_t square_columns(SharedAddress square, int k) {
+  return matrix_descriptor(square + k * 32, 0, 1024, RowSwizzle::bytes128);
+}
+__device__ __forceinline__ std::uint64_t square_rows(SharedAddress square, int k) {
+  return matrix_descriptor(square + k * 16 * 128, 0, 1024, RowSwizzle::bytes128);
+}
+
+// Accumulators of Sᵀ (64 columns, kWidth rows of the state) and its bf16 copy as a left operand.
+template <int kWidth>
+struct TransposedState {
+  float values[kWidth / 8][4];
+  std::uint32_t rounded[kWidth / 16][4];
+
+  __device__ __forceinline__ void round() {
+#pragma unroll
+    for (int k = 0; k < kWidth / 16; ++k) {
+      pack_pair<PackedBf16>(rounded[k], values[2 * k], values[2 * k + 1]);
+    }
+  }
+  __device__ __forceinline__ void scale(float gamma) {
+#pragma unroll
+    for (int tile = 0; tile < kWidth / 8; ++tile) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) values[tile][c] *= gamma;
+    }
+  }
+};
+
+// x = Sᵀ times the transpose of a tile.
+template <int kWidth>
+__device__ __forceinline__ void read_state(Tokens& x, const TransposedState<kWidth>& s, SharedAddress tile) {
+#pragma unroll
+  for (int k = 0; k < kWidth / 16; ++k) {
+    const std::uint64_t b = columns_by_tokens<kWidth>(tile, k);
+    if (k == 0) {
+      multiply_async<Lines::along_k, false>(PackedBf16{}, x, s.rounded[k], b);
+    } else {
+      multiply_async<Lines::along_k, true>(PackedBf16{}, x, s.rounded[k], b);
+    }
+  }
+  commit_products();
+}
+
+}  // namespace braid::cuda::chunked
