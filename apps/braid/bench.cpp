@@ -145,7 +145,8 @@ Rate bench_training(const Backend& backend, const Options& o, double limit) {
                     .ids = {},
                     .targets = {},
                     .positions = {},
-                    .segment_offsets = {}};
+                    .segment_offsets = {},
+                    .predicted = o.batch_size * (o.sequence_length - 1)};
   auto layout = model::RowLayout::of(o.batch_size, o.sequence_length);
   Random random(7);
   for (std::size_t i = 0; i < layout.positions.size(); ++i) {

@@ -476,7 +476,8 @@ data::Batch random_batch(std::int64_t sequences, std::int64_t length, std::int64
                     .ids = RandomTokens(sequences * length, vocabulary).ids,
                     .targets = RandomTokens(sequences * length, vocabulary).ids,
                     .positions = layout.positions,
-                    .segment_offsets = layout.offsets};
+                    .segment_offsets = layout.offsets,
+                    .predicted = sequences * (length - 1)};
   for (std::size_t i = static_cast<std::size_t>(length) - 1; i < batch.targets.size();
        i += static_cast<std::size_t>(length)) {
     batch.targets[i] = -1;

@@ -41,7 +41,7 @@ TEST_F(BatchesTest, WithoutMaskingInstancesAreSegments) {
   EXPECT_EQ(batch.targets, (Ids{kEnd, 2, 3, -1, kEnd, 5, 6, -1}));
   EXPECT_EQ(batch.positions, (Ids{0, 1, 2, 3, 0, 1, 2, 3}));
   EXPECT_EQ(batch.segment_offsets, (Ids{0, 4, 8}));
-  EXPECT_EQ(batch.predicted(), 6);
+  EXPECT_EQ(batch.predicted, 6);
 }
 
 TEST_F(BatchesTest, WithMaskingDocumentsAreSegments) {

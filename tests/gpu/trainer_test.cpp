@@ -38,7 +38,8 @@ Trained train_twenty(const SmallModel& m, train::Precision precision, train::Rec
                       .ids = small_ids(280, m.config.vocabulary_size, seed),
                       .targets = small_ids(280, m.config.vocabulary_size, seed + 100),
                       .positions = layout.positions,
-                      .segment_offsets = layout.offsets};
+                      .segment_offsets = layout.offsets,
+                      .predicted = 4 * 69};
     for (std::size_t i = 69; i < 280; i += 70) batch.targets[i] = -1;
     const auto result = trainer.step(batch, step);
     out.losses.push_back(result.loss);

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
-#include <utility>
 
 namespace braid::data {
 namespace {
@@ -25,33 +24,7 @@ void add_segments(Batch& batch, std::int64_t begin, BatchOptions options) {
 
 }  // namespace
 
-FixedLengthDataset::FixedLengthDataset(std::vector<TokenFile> files, std::int64_t sequence_length)
-    : files_(std::move(files)), sequence_length_(sequence_length) {
-  require(sequence_length >= 2, "sequence length {} leaves nothing to predict; it must be at least 2",
-          sequence_length);
-  require(!files_.empty(), "a dataset needs at least one token file");
-  std::int64_t instances = 0, longest = 0;
-  for (const TokenFile& file : files_) {
-    instances += file.size() / sequence_length;
-    dropped_tokens_ += file.size() % sequence_length;
-    longest = std::max(longest, file.size());
-    ends_.push_back(instances);
-  }
-  require(instances > 0, "{}: {} tokens are fewer than the sequence length {}; shorten it or add data",
-          files_.front().path().string(), longest, sequence_length);
-}
-
-void FixedLengthDataset::read(std::int64_t index, std::span<TokenId> ids) const {
-  require(index >= 0 && index < size(), "instance {} is outside the dataset of {}", index, size());
-  require(static_cast<std::int64_t>(ids.size()) == sequence_length_,
-          "an instance has {} tokens, but there is room for {}", sequence_length_, ids.size());
-  const auto file = static_cast<std::size_t>(std::ranges::upper_bound(ends_, index) - ends_.begin());
-  const std::int64_t before = file == 0 ? 0 : ends_[file - 1];
-  files_[file].read((index - before) * sequence_length_, ids);
-}
-
-Batch assemble(const FixedLengthDataset& dataset, std::span<const std::int64_t> instances,
-               BatchOptions options) {
+Batch assemble(const Dataset& dataset, std::span<const std::int64_t> instances, BatchOptions options) {
   const std::int64_t length = dataset.sequence_length(), count = static_cast<std::int64_t>(instances.size());
   require(count > 0, "a batch needs at least one instance");
   require(count <= std::numeric_limits<std::int32_t>::max() / length,
@@ -59,7 +32,10 @@ Batch assemble(const FixedLengthDataset& dataset, std::span<const std::int64_t> 
   require(options.document_masking == DocumentMasking::no || options.end_of_text >= 0,
           "document masking needs the end-of-text id");
   const auto total = static_cast<std::size_t>(count * length), row = static_cast<std::size_t>(length);
-  Batch batch{count, length, {}, {}, {}, {}};
+  Batch batch;
+  batch.instances = count;
+  batch.sequence_length = length;
+  batch.predicted = count * (length - 1);
   batch.ids.resize(total), batch.targets.resize(total), batch.positions.resize(total);
   batch.segment_offsets.push_back(0);
   for (std::size_t begin = 0; begin < total; begin += row) {
@@ -72,8 +48,8 @@ Batch assemble(const FixedLengthDataset& dataset, std::span<const std::int64_t> 
   return batch;
 }
 
-Batch assemble(const FixedLengthDataset& dataset, const Order& order, std::int64_t first_position,
-               std::int64_t count, BatchOptions options) {
+Batch assemble(const Dataset& dataset, const Order& order, std::int64_t first_position, std::int64_t count,
+               BatchOptions options) {
   require(order.instances() == dataset.size(), "the order is over {} instances, but the dataset has {}",
           order.instances(), dataset.size());
   std::vector<std::int64_t> instances;
@@ -81,7 +57,7 @@ Batch assemble(const FixedLengthDataset& dataset, const Order& order, std::int64
   return assemble(dataset, instances, options);
 }
 
-Batch assemble_sequential(const FixedLengthDataset& dataset, std::int64_t first, std::int64_t count,
+Batch assemble_sequential(const Dataset& dataset, std::int64_t first, std::int64_t count,
                           BatchOptions options) {
   require(first >= 0 && first < dataset.size(), "instance {} is outside the dataset of {}", first,
           dataset.size());

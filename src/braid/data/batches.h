@@ -1,30 +1,13 @@
-// Fixed-length training instances, and batches of them as flat host arrays.
+// Batches of training instances as flat host arrays.
 #pragma once
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "braid/data/dataset.h"
 #include "braid/data/order.h"
-#include "braid/data/token_file.h"
 
 namespace braid::data {
-
-// Each file cut into blocks of `sequence_length` tokens; the remainder of each file is dropped (OLMo-core).
-class FixedLengthDataset {
- public:
-  FixedLengthDataset(std::vector<TokenFile> files, std::int64_t sequence_length);
-
-  std::int64_t size() const { return ends_.back(); }  // instances
-  std::int64_t sequence_length() const { return sequence_length_; }
-  std::int64_t dropped_tokens() const { return dropped_tokens_; }
-  const std::vector<TokenFile>& files() const { return files_; }
-  void read(std::int64_t index, std::span<TokenId> ids) const;  // ids: sequence_length tokens
-
- private:
-  std::vector<TokenFile> files_;
-  std::vector<std::int64_t> ends_;  // one past each file's last instance
-  std::int64_t sequence_length_, dropped_tokens_ = 0;
-};
 
 enum class DocumentMasking : bool { no, yes };
 struct BatchOptions {
@@ -40,20 +23,19 @@ struct BatchOptions {
 // at the end of its instance.
 struct Batch {
   std::int64_t instances = 0, sequence_length = 0;
-  std::vector<std::int32_t> ids, targets;                                       // (N)
-  std::vector<std::int32_t> positions;                                          // (N), from 0 in each segment
-  std::vector<std::int32_t> segment_offsets;                                    // (segments + 1), from 0 to N
-  std::int64_t predicted() const { return instances * (sequence_length - 1); }  // targets that are not -1
+  std::vector<std::int32_t> ids, targets;     // (N)
+  std::vector<std::int32_t> positions;        // (N), from 0 in each segment
+  std::vector<std::int32_t> segment_offsets;  // (segments + 1), from 0 to N
+  std::int64_t predicted = 0;                 // targets that are not -1: what a mean loss divides by
 };
 
 // The given instances, in that order.
-Batch assemble(const FixedLengthDataset& dataset, std::span<const std::int64_t> instances,
-               BatchOptions options);
+Batch assemble(const Dataset& dataset, std::span<const std::int64_t> instances, BatchOptions options);
 // Positions [first_position, first_position + count) of a run.
-Batch assemble(const FixedLengthDataset& dataset, const Order& order, std::int64_t first_position,
-               std::int64_t count, BatchOptions options);
+Batch assemble(const Dataset& dataset, const Order& order, std::int64_t first_position, std::int64_t count,
+               BatchOptions options);
 // Instances [first, first + count) in file order, fewer at the end of the dataset; for validation.
-Batch assemble_sequential(const FixedLengthDataset& dataset, std::int64_t first, std::int64_t count,
+Batch assemble_sequential(const Dataset& dataset, std::int64_t first, std::int64_t count,
                           BatchOptions options);
 
 }  // namespace braid::data

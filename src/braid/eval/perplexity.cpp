@@ -146,7 +146,7 @@ TextLoss DocumentScorer::finish() {
 }
 
 TextLoss score_instances(const Backend& backend, const model::Model& model,
-                         const data::FixedLengthDataset& dataset, data::BatchOptions batch_options,
+                         const data::Dataset& dataset, data::BatchOptions batch_options,
                          PerplexityOptions options, const text::Tokenizer* tokenizer) {
   options.context = dataset.sequence_length();
   const auto o = checked(options);
@@ -157,7 +157,7 @@ TextLoss score_instances(const Backend& backend, const model::Model& model,
   for (std::int64_t first = 0; first < dataset.size(); first += rows) {
     const auto batch = data::assemble_sequential(dataset, first, rows, batch_options);
     scorer.add_losses(total.nll_sum, batch.ids, batch.targets, batch.positions, batch.segment_offsets);
-    total.tokens += batch.predicted();
+    total.tokens += batch.predicted;
     total.instances += batch.instances;
     if (tokenizer != nullptr) total.text_bytes += data::text_bytes(batch.targets, bytes);
   }

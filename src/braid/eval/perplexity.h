@@ -52,7 +52,7 @@ class DocumentScorer {
 // Instances of a dataset in file order; the first token of each is not predicted. Text is counted only with a
 // tokenizer.
 TextLoss score_instances(const Backend& backend, const model::Model& model,
-                         const data::FixedLengthDataset& dataset, data::BatchOptions batch,
+                         const data::Dataset& dataset, data::BatchOptions batch,
                          PerplexityOptions options, const text::Tokenizer* tokenizer);
 
 }  // namespace braid::eval

@@ -3,12 +3,12 @@
 #include <string>
 #include <vector>
 
-#include "braid/io/toml.h"
-#include "braid/model/language_model.h"
+#include "braid/train/data_config.h"
+#include "braid/train/model_table.h"
+#include "braid/train/optimizer_config.h"
+#include "braid/train/schedule.h"
 
 namespace braid::train {
-
-namespace fs = std::filesystem;
 
 // What the layers compute in. Master weights, gradients and optimiser state are f32 in every case.
 enum class Precision : std::uint8_t {
@@ -22,32 +22,6 @@ enum class Recompute : std::uint8_t {
   none,
   block,      // each block keeps only its input
   automatic,  // as little as the free memory asks for
-};
-
-enum class Decay : std::uint8_t { cosine, linear, constant };
-
-struct ScheduleConfig {
-  double peak = 3e-4;  // learning rate after warm-up
-  std::int64_t warmup_steps = 0;
-  Decay decay = Decay::cosine;
-  double final_fraction = 0.1;  // of the peak, at the last step
-};
-
-struct OptimizerConfig {
-  double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8;
-  double weight_decay = 0.1;     // on everything but the token embedding
-  double max_gradient_norm = 1;  // 0: no clipping
-  double z_loss = 1e-5;
-};
-
-struct DataConfig {
-  std::vector<fs::path> documents;          // tokenised into `folder` when given
-  std::vector<fs::path> train, validation;  // token files otherwise
-  fs::path folder;
-  std::string tokenizer = "byte";  // "byte", a tokenizer.json or a model directory
-  double validation_fraction = 0.02;
-  std::int64_t sequence_length = 512;
-  bool document_masking = false;
 };
 
 struct RunConfig {
@@ -72,11 +46,5 @@ struct RunConfig {
 
 // Reads the recipe, applies "a.b=value" overrides, rejects keys that nobody knows.
 RunConfig read_run_config(const fs::path& path, const std::vector<std::string>& overrides);
-
-// The [model] table: a preset, a config.json, a model directory, or sizes with a variant.
-model::ModelConfig read_model_table(const io::TomlFields& table, std::int64_t sequence_length);
-
-// Learning rate of a step, counted from 1: linear warm-up to the peak, then decay to its final fraction.
-double learning_rate(const ScheduleConfig& schedule, std::int64_t step, std::int64_t steps);
 
 }  // namespace braid::train

@@ -2,90 +2,19 @@
 
 #include <algorithm>
 #include <chrono>
-#include <nlohmann/json.hpp>
 
-#include "braid/data/build_token_files.h"
 #include "braid/data/text_bytes.h"
 #include "braid/model/counts.h"
-#include "braid/model/weights.h"
+#include "braid/train/datasets.h"
+#include "braid/train/initial_state.h"
+#include "braid/train/metrics.h"
 #include "braid/train/run_folder.h"
 
 namespace braid::train {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
-struct Datasets {
-  std::unique_ptr<data::FixedLengthDataset> train, validation;  // validation may be null
-  Json contents = Json::array();                                // tokens and content hash of every file
-};
-
 void notice(const Observer& observer, const std::string& line) {
   if (observer.noticed) observer.noticed(line);
-}
-
-std::vector<data::TokenFile> open_files(const std::vector<fs::path>& paths,
-                                        const text::Tokenizer& tokenizer) {
-  std::vector<data::TokenFile> files;
-  for (const auto& path : paths) {
-    files.emplace_back(path, data::TokenFileOptions{
-                                 .width = data::width_of_name(path)
-                                              ? std::nullopt
-                                              : std::optional(data::width_for(tokenizer.vocabulary_size())),
-                                 .vocabulary_size = tokenizer.vocabulary_size(),
-                                 .tokenizer = data::tokenizer_fingerprint(tokenizer)});
-  }
-  return files;
-}
-
-Datasets open_data(const RunConfig& c, const text::Tokenizer& tokenizer, const Observer& observer) {
-  auto train = c.data.train, validation = c.data.validation;
-  if (!c.data.documents.empty()) {
-    const auto built =
-        data::build_token_files(c.data.documents, tokenizer, c.data.folder,
-                                {.validation_fraction = c.data.validation_fraction, .seed = c.seed});
-    const auto& info = built.train_info;
-    notice(observer, fmt::format("data: {} documents, {} tokens to train on{}", info.documents, info.tokens,
-                                 built.reused ? " (already tokenised)" : ""));
-    train = {built.train};
-    if (!built.validation.empty()) validation = {built.validation};
-  }
-  Datasets d;
-  const auto length = c.data.sequence_length;
-  const auto open = [&](const std::vector<fs::path>& paths) {
-    auto files = open_files(paths, tokenizer);
-    for (const auto& file : files) {
-      d.contents.push_back({file.size(), file.info() ? file.info()->content_hash : ""});
-    }
-    return std::make_unique<data::FixedLengthDataset>(std::move(files), length);
-  };
-  d.train = open(train);
-  require(d.train->size() > 0, "data: the training tokens do not fill one sequence of {}", length);
-  if (!validation.empty()) {
-    d.validation = open(validation);
-    require(d.validation->size() > 0, "data: the validation tokens do not fill one sequence of {}", length);
-  }
-  return d;
-}
-
-// Sizes that the tokenizer decides, where the recipe leaves them open.
-void complete_model(RunConfig& c, const text::Tokenizer& tokenizer) {
-  auto& m = c.model;
-  const auto size = tokenizer.vocabulary_size();
-  if (m.vocabulary_size == 0) m.vocabulary_size = (size + 63) / 64 * 64;
-  require(m.vocabulary_size >= size, "model.vocabulary_size {} is smaller than the tokenizer's {}",
-          m.vocabulary_size, size);
-  const auto end = tokenizer.end_of_text();
-  if (end && std::ranges::find(m.eos_ids, *end) == m.eos_ids.end()) {
-    require(
-        c.initial_model.empty() || m.eos_ids.empty(),
-        "data.tokenizer: its end of text {} is not the eos_token_id of {}: give the model's own tokenizer",
-        *end, c.initial_model.string());
-    // A preset's special ids belong to another tokenizer.
-    m.eos_ids = {*end};
-    m.bos_id = m.pad_id = std::nullopt;
-  }
-  m.validate("model");
 }
 
 class Run {
@@ -95,7 +24,7 @@ class Run {
         observer_(observer),
         folder_(folder),
         tokenizer_(text::load_tokenizer(config.data.tokenizer)),
-        data_(open_data(config, *tokenizer_, observer)),
+        data_(open_datasets(config.data, config.seed, *tokenizer_, observer.noticed)),
         order_(config.seed, data_.train->size()),
         token_bytes_(data::token_bytes(*tokenizer_)),
         trainer_(backend, config) {
@@ -145,14 +74,7 @@ class Run {
       }
       return state->step;
     }
-    if (config_.initial_model.empty()) {
-      model::initialize(trainer_.parameters().tree(), config_.model, config_.seed,
-                        trainer_.parameters().memory());
-    } else {
-      model::load_weights(trainer_.parameters().tree(), config_.model, io::TensorFiles(config_.initial_model),
-                          trainer_.parameters().memory());
-    }
-    trainer_.parameters_changed();
+    set_initial_weights(trainer_, config_);
     return 0;
   }
 
@@ -171,18 +93,10 @@ class Run {
         data::assemble(*data_.train, order_, (step - 1) * config_.batch_size, config_.batch_size, options_);
     const auto result = trainer_.step(batch, step);
     const auto tokens = step * tokens_per_step();
-    folder_.append_metrics(Json{
-        {"step", step},
-        {"tokens", tokens},
-        {"loss", result.loss},
-        {"z_loss", result.z_loss},
-        {"gradient_norm", result.gradient_norm},
-        {"learning_rate", result.learning_rate},
-        {"saturated",
-         result.saturated}}.dump());
+    folder_.append_metrics(step_line(step, tokens, result));
     const double seconds = std::chrono::duration<double>(Clock::now() - begin_).count();
     const double rate = static_cast<double>((step - first) * tokens_per_step()) / seconds;
-    folder_.append_timing(Json{{"step", step}, {"tokens_per_second", rate}}.dump());
+    folder_.append_timing(timing_line(step, rate));
     if (!observer_.stepped) return;
     observer_.stepped(
         {.step = step,
@@ -207,7 +121,7 @@ class Run {
       const auto scored = trainer_.score(batch);
       sum.loss += scored.loss;
       sum.saturated += scored.saturated;
-      predicted += batch.predicted();
+      predicted += batch.predicted;
       bytes += data::text_bytes(batch.targets, token_bytes_);
     }
     const Validation v{.step = step,
@@ -215,13 +129,7 @@ class Run {
                        .loss = sum.loss / static_cast<double>(predicted),
                        .bits_per_byte = data::bits_per_byte(sum.loss, bytes),
                        .saturated = sum.saturated};
-    folder_.append_metrics(Json{
-        {"step", v.step},
-        {"tokens", v.tokens},
-        {"validation_loss", v.loss},
-        {"validation_bits_per_byte", v.bits_per_byte},
-        {"validation_saturated",
-         v.saturated}}.dump());
+    folder_.append_metrics(validation_line(v));
     if (observer_.validated) observer_.validated(v);
   }
 

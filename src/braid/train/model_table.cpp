@@ -1,0 +1,99 @@
+#include "braid/train/model_table.h"
+
+#include "braid/model/config_file.h"
+#include "braid/model/presets.h"
+
+namespace braid::train {
+
+namespace {
+
+using io::TomlFields;
+
+model::NormPlacement read_norm(const TomlFields& f, std::string_view key, std::string_view fallback) {
+  return choose<model::NormPlacement>(
+      f, key, fallback, {{"pre", model::NormPlacement::pre}, {"post", model::NormPlacement::post}});
+}
+
+std::vector<model::LayerType> read_layers(const TomlFields& f) {
+  if (f.has("layer_types")) {
+    std::vector<model::LayerType> layers;
+    for (const auto& name : f.strings("layer_types")) {
+      bool known = false;
+      for (const auto type : {model::LayerType::linear_attention, model::LayerType::full_attention,
+                              model::LayerType::sliding_attention}) {
+        if (name == name_of(type)) {
+          layers.push_back(type);
+          known = true;
+        }
+      }
+      if (!known) f.reject("layer_types", fmt::format("holds '{}', which is no layer type", name));
+    }
+    return layers;
+  }
+  const auto name = f.string_or("variant", "hybrid-3:1");
+  const auto variant = model::parse_variant(name);
+  if (!variant) {
+    f.reject(
+        "variant",
+        fmt::format("is '{}', expected transformer, gdn, hybrid-3:1, hybrid-1:1, hybrid-7:1 or hybrid-middle",
+                    name));
+  }
+  return model::layer_pattern(*variant, f.integer("layers", 1, 4096));
+}
+
+model::RopeConfig read_rope(const TomlFields& f) {
+  const auto type = choose<model::RopeType>(
+      f, "rope", "default", {{"default", model::RopeType::standard}, {"none", model::RopeType::none}});
+  return {.type = type, .theta = f.number_or("rope_theta", 500000, 1, 1e12)};
+}
+
+}  // namespace
+
+model::ModelConfig read_model_table(const TomlFields& f, std::int64_t sequence_length) {
+  model::ModelConfig c;
+  if (f.has("preset")) {
+    const auto name = f.string("preset");
+    const auto found = model::preset(name);
+    if (!found)
+      f.reject("preset",
+               fmt::format("is '{}', which is no preset: 'braid inspect --list' prints them", name));
+    c = *found;
+  } else if (f.has("config")) {
+    c = model::read_config(f.string("config"));
+  } else {
+    c.layers = read_layers(f);
+    c.hidden_size = f.integer("hidden_size", 1, kMaxSize);
+    const auto heads = f.integer("heads", 1, kMaxSize);
+    c.intermediate_size = f.integer_or("intermediate_size", 4 * c.hidden_size, 1, kMaxSize);
+    c.norm_epsilon = f.number_or("norm_epsilon", 1e-6, 1e-30, 0.5);
+    c.tied_embeddings = f.boolean_or("tied_embeddings", false);
+    if (c.has_attention() && !f.has("head_dim") && c.hidden_size % heads != 0) {
+      f.reject("heads",
+               fmt::format("{} does not divide hidden_size {}: give head_dim", heads, c.hidden_size));
+    }
+    c.attention.heads = heads;
+    c.attention.kv_heads = f.integer_or("kv_heads", heads, 1, kMaxSize);
+    c.attention.head_dim =
+        f.integer_or("head_dim", std::max<std::int64_t>(1, c.hidden_size / heads), 1, kMaxSize);
+    c.attention.window = f.integer_or("window", 4096, 1, kMaxSize);
+    c.attention.rope_full = c.attention.rope_sliding = read_rope(f);
+    c.attention.norm = read_norm(f, "attention_norm", "post");
+    c.linear.key_heads = f.integer_or("linear_key_heads", heads, 1, kMaxSize);
+    c.linear.value_heads = f.integer_or("linear_value_heads", c.linear.key_heads, 1, kMaxSize);
+    const auto key = std::max<std::int64_t>(1, 3 * c.hidden_size / (4 * heads));
+    c.linear.key_dim = f.integer_or("linear_key_dim", key, 1, kMaxSize);
+    c.linear.value_dim = f.integer_or("linear_value_dim", 2 * c.linear.key_dim, 1, kMaxSize);
+    c.linear.convolution_width = f.integer_or("convolution_width", 4, 1, 64);
+    c.linear.negative_eigenvalues = f.boolean_or("negative_eigenvalues", true);
+    c.linear.output_gate = f.boolean_or("output_gate", true);
+    c.linear.norm = read_norm(f, "linear_norm", "pre");
+  }
+  c.linear.initializer = choose<nn::Initializer>(
+      f, "linear_initializer", "fan_in",
+      {{"fan_in", nn::Initializer::fan_in_uniform}, {"normal", nn::Initializer::normal}});
+  c.vocabulary_size = f.integer_or("vocabulary_size", c.vocabulary_size, 0, kMaxSize);  // 0: the tokenizer's
+  c.max_positions = std::max(sequence_length, f.integer_or("max_positions", c.max_positions, 1, kMaxSize));
+  return c;
+}
+
+}  // namespace braid::train
