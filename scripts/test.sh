@@ -50,9 +50,7 @@ stage() {
 
 # build PRESET: configures and builds everything in build/PRESET.
 build() {
-  local launcher=()
-  if command -v ccache >/dev/null; then launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
-  cmake --preset "$1" "${launcher[@]}"
+  cmake --preset "$1"
   cmake --build --preset "$1" -j "$jobs"
 }
 

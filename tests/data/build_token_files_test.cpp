@@ -4,6 +4,7 @@
 
 #include "braid/data/text_bytes.h"
 #include "tests/data/fixture.h"
+#include "tests/support/files.h"
 
 namespace braid::data {
 namespace {
@@ -95,7 +96,7 @@ TEST_F(BuildTest, BuildsAgainWhenAnythingDiffers) {
 TEST_F(BuildTest, AnotherTokenizerReplacesBothWidths) {
   const fs::path input = write_lines("a.jsonl", 0, 30);
   build({input}, "out");
-  const auto golden = text::load_tokenizer(BRAID_SOURCE_DIR "/tests/golden/tokenizer.json.gz");
+  const auto golden = text::load_tokenizer(test::golden("tokenizer.json.gz"));
   const BuiltTokenFiles built =
       build_token_files({input}, *golden, folder_ / "out", {.validation_fraction = 0.3, .seed = 1});
   EXPECT_FALSE(built.reused);
@@ -178,7 +179,7 @@ TEST(TextBytes, CountsWhatIsPredicted) {
 }
 
 TEST_F(BuildTest, ShippedCorpus) {
-  const BuiltTokenFiles built = build({BRAID_SOURCE_DIR "/data/quickstart.jsonl.zst"}, "out", 0.05, 0);
+  const BuiltTokenFiles built = build({test::source_folder() / "data/quickstart.jsonl.zst"}, "out", 0.05, 0);
   EXPECT_EQ(built.train_info.documents + built.validation_info.documents, 372);
   // Bytes and split counted by an independent program.
   EXPECT_EQ(built.train_info.text_bytes + built.validation_info.text_bytes, 11981729);

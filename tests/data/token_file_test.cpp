@@ -1,6 +1,7 @@
 #include "braid/data/token_file.h"
 
 #include "tests/data/fixture.h"
+#include "tests/support/files.h"
 
 namespace braid::data {
 namespace {
@@ -189,7 +190,7 @@ TEST(TokenizerFingerprint, TellsTokenizersApart) {
   EXPECT_EQ(vocabulary.size, 257);
   EXPECT_EQ(vocabulary.end_of_text, 256);
   EXPECT_EQ(vocabulary.tokenizer, tokenizer_fingerprint(*text::byte_tokenizer()));
-  const auto other = text::load_tokenizer(BRAID_SOURCE_DIR "/tests/golden/tokenizer.json.gz");
+  const auto other = text::load_tokenizer(test::golden("tokenizer.json.gz"));
   EXPECT_NE(vocabulary.tokenizer, tokenizer_fingerprint(*other));
 }
 

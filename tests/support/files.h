@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -38,13 +37,8 @@ inline std::filesystem::path put(const std::filesystem::path& path, std::string_
   return path;
 }
 
-inline std::filesystem::path golden(std::string_view name) {
-  const char* moved =
-      std::getenv("BRAID_TEST_GOLDEN");  // where the tests run on another machine than they were built
-  return (moved != nullptr ? std::filesystem::path(moved)
-                           : std::filesystem::path(BRAID_SOURCE_DIR) / "tests/golden") /
-         name;
-}
+std::filesystem::path source_folder();  // of the project
+std::filesystem::path golden(std::string_view name);
 
 // The message of the braid::Error that f() throws; a failure when it throws none, or one of several lines.
 template <class F>
