@@ -6,7 +6,8 @@
 const margin = {left: 62, right: 14, top: 12, bottom: 44};
 
 class Chart {
-  // options: {title, unit, log: starts logarithmic, lines(view), marks(view)}
+  // options: {title, unit, log: starts logarithmic, robust: the range leaves out
+  // extremes, lines(view), marks(view)}
   constructor(view, options) {
     this.view = view;
     this.options = options;
@@ -54,18 +55,22 @@ class Chart {
     this.plot.append(inside, this.overlay);
   }
 
-  // Adds `drawn`: an exponential mean of `y`, corrected for its start; the raw values when there is none.
+  // Adds `drawn`: the mean of two exponential means of `y`, one from each end, so that the curve does not lag;
+  // smoothing is their length as a share of the points. The raw values where there is none.
   smoothed(line) {
-    const keep = this.view.smoothing;
-    if (!line.smooth || keep === 0) return {...line, drawn: line.y, faint: false};
-    let sum = 0, weight = 0;
-    const drawn = line.y.map((v) => {
-      if (v === null) return null;
-      sum = keep * sum + (1 - keep) * v;
-      weight = keep * weight + (1 - keep);
-      return sum / weight;
-    });
-    return {...line, drawn, faint: true};
+    const length = line.y.length * this.view.smoothing;
+    if (!line.smooth || length < 1) return {...line, drawn: line.y, faint: false};
+    const keep = Math.exp(-1 / length);
+    const pass = (values) => {
+      let sum = 0, weight = 0;
+      return values.map((v) => {
+        sum = keep * sum + (1 - keep) * v;
+        weight = keep * weight + (1 - keep);
+        return sum / weight;
+      });
+    };
+    const forward = pass(line.y), backward = pass([...line.y].reverse()).reverse();
+    return {...line, drawn: forward.map((v, i) => (v + backward[i]) / 2), faint: true};
   }
 
   // False when nothing can be drawn.
@@ -77,8 +82,9 @@ class Chart {
         for (const x of line.x) if (x !== null) { x0 = Math.min(x0, x); x1 = Math.max(x1, x); }
       }
     }
-    let y0 = Infinity, y1 = -Infinity;
-    const take = (v) => { if (usable(v)) { y0 = Math.min(y0, v); y1 = Math.max(y1, v); } };
+    if (!this.view.range && x0 > 0 && x0 < 0.03 * x1) x0 = 0;
+    const values = [];
+    const take = (v) => { if (usable(v)) values.push(v); };
     for (const line of this.lines) {
       line.x.forEach((x, i) => {
         if (x === null || x < x0 || x > x1) return;
@@ -86,7 +92,10 @@ class Chart {
         if (line.low) { take(line.low[i]); take(line.high[i]); }
       });
     }
-    if (!(x0 <= x1) || !(y0 <= y1)) return false;
+    if (!(x0 <= x1) || values.length === 0) return false;
+    values.sort((a, b) => a - b);
+    const aside = this.options.robust ? Math.floor(values.length * 0.03) : 0;  // extremes may run off the chart
+    let y0 = values[aside], y1 = values[values.length - 1 - aside];
     if (x0 === x1) { x0 -= 1; x1 += 1; }
     if (this.log) {
       if (y0 === y1) { y0 /= 2; y1 *= 2; }

@@ -5,7 +5,7 @@ const dashes = ["", "7 4", "2 3", "9 3 2 3", "12 5"];  // of validation sources;
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const runs = data.runs;
-const view = {axis: "step", range: null, smoothing: 0.9, hidden: new Set(), charts: [],
+const view = {axis: "step", range: null, smoothing: 0.015, hidden: new Set(), charts: [],
               redraw() { for (const chart of this.charts) chart.draw(); syncControls(); }};
 
 let tokensBefore = 0;
@@ -90,7 +90,9 @@ function furtherCurves() {
     for (const v of run.validation) gather("validation", v.series.columns, validationLines);
     gather("timing", run.timing.columns, (key) => () => runs.map((r, i) => lineOf(i, r.timing, key)).filter(Boolean));
   }
-  return found;
+  const varies = ([, curve]) => curve.lines().some((line) => line.y.some((v) => v !== line.y[0]));
+  const all = [...found];  // those with something to see come first
+  return new Map([...all.filter(varies), ...all.filter((curve) => !varies(curve))]);
 }
 
 function chartsSection() {
@@ -101,7 +103,7 @@ function chartsSection() {
   addChart(grid, {title: "Gradient norm", unit: "L2, before clipping", log: true, lines: stepLines("gradient_norm", true),
                   marks: marksOf("gradient_norm")});
   addChart(grid, {title: "Learning rate", unit: "", lines: stepLines("learning_rate", false)});
-  addChart(grid, {title: "Throughput", unit: "tokens per second, mean since the process began",
+  addChart(grid, {title: "Throughput", unit: "tokens per second, mean since the process began", robust: true,
                   lines: () => runs.map((run, i) => lineOf(i, run.timing, "tokens_per_second")).filter(Boolean)});
   const further = furtherCurves();
   if (further.size > 0) {
@@ -156,8 +158,8 @@ function addControls(nav) {
   nav.append(choice("x axis", axes, () => view.axis, (axis) => { view.axis = axis; view.range = null; }));
   nav.append(choice("loss", [[false, "linear"], [true, "log"]],
                     () => lossCharts().every((chart) => chart.log), (log) => lossCharts().forEach((chart) => chart.setLog(log))));
-  nav.append(choice("smoothing", [[0, "none"], [0.6, "light"], [0.9, "medium"], [0.98, "strong"]],
-                    () => view.smoothing, (keep) => { view.smoothing = keep; }));
+  nav.append(choice("smoothing", [[0, "none"], [0.005, "light"], [0.015, "medium"], [0.05, "strong"]],
+                    () => view.smoothing, (share) => { view.smoothing = share; }));
   const whole = element("button", {type: "button"}, "show all");
   whole.addEventListener("click", () => { view.range = null; view.redraw(); });
   whole.sync = () => { whole.style.visibility = view.range ? "visible" : "hidden"; };

@@ -34,16 +34,11 @@ function validations(runs) {
     .map(([key, name]) => ({name: source ? `${name}, ${source}` : name, get: (run) => of(run, source, key)})));
 }
 
-function withStep(value, step) {
-  const node = element("span", {}, fixed(value, 4), " ", element("small", {}, `at ${whole(step)}`));
-  return node;
-}
-
 function summarySection(runs) {
   const measured = validations(runs);
   const columns = [["run"], ["parameters", true], ["steps", true], ["tokens", true], ["final loss", true]];
-  for (const m of measured) columns.push([`final ${m.name}`, true], [`best ${m.name}`, true]);
-  columns.push(["tokens/s", true], ["training time", true], ["spikes: loss", true], ["spikes: gradient norm", true],
+  for (const m of measured) columns.push([m.name, true]);
+  columns.push(["tokens/s", true], ["training time", true], ["spikes of loss", true], ["spikes of gradient norm", true],
                ["SpikeScore", true]);
   const anySkipped = runs.some((run) => run.skipped);
   if (anySkipped) columns.push(["skipped steps", true]);
@@ -54,7 +49,8 @@ function summarySection(runs) {
       const v = m.get(run);
       const final = element("span", {}, v ? fixed(v.final, 4) : missing);
       final.best = runs.length > 1 && v && v.final === least[i];
-      row.push(final, v ? withStep(v.best, v.best_step) : missing);
+      if (v) final.append(element("br"), element("small", {}, `best ${fixed(v.best, 4)}, step ${whole(v.best_step)}`));
+      row.push(final);
     });
     const spikes = run.spikes, norm = spikes.gradient_norm;
     row.push(short(run.tokens_per_second, 4), run.seconds === null ? missing : "≈ " + duration(run.seconds),
@@ -64,7 +60,7 @@ function summarySection(runs) {
     return row;
   });
   const out = section("Summary", table(columns, rows));
-  out.append(note("Losses are in nats per token. A spike lies more than 6 standard deviations above the mean of the " +
+  out.append(note("The final values, with the best below; losses are in nats per token. A spike lies more than 6 standard deviations above the mean of the " +
     "128 values before it. SpikeScore is the share of gradient norms at least 6 standard deviations from that mean " +
     "(– with fewer than 129 steps). Tokens/s is the last rate the run wrote; training time follows from the rates, " +
     "steps done again after a crash included."));
