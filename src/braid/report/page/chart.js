@@ -251,9 +251,10 @@ class Chart {
     const heading = `${axisNames[this.view.axis]} ${whole(Math.round(nearest))}`;
     this.tip.replaceChildren(element("div", {}, heading), element("table", {}, body));
     this.tip.hidden = false;
-    const left = this.plot.offsetLeft + cross, wide = this.tip.offsetWidth;
-    this.tip.style.left = `${left + 14 + wide > this.figure.clientWidth ? Math.max(4, left - wide - 14) : left + 14}px`;
-    this.tip.style.top = `${this.plot.offsetTop + 8}px`;
+    const outer = this.figure.getBoundingClientRect(), inner = this.plot.getBoundingClientRect();
+    const left = inner.left - outer.left + cross, wide = this.tip.offsetWidth;
+    this.tip.style.left = `${left + 14 + wide > outer.width ? Math.max(4, left - wide - 14) : left + 14}px`;
+    this.tip.style.top = `${inner.top - outer.top + 8}px`;
   }
 }
 

@@ -69,9 +69,9 @@ function linearTicks(low, high, count) {
   return ticks;
 }
 
-// Powers of ten, with 2 and 5 between them where they are few; linear ones within less than a factor of 3.
+// Powers of ten, with 2 and 5 between them where they are few; linear ones within less than a factor of 10.
 function logTicks(low, high, count) {
-  if (high / low < 3) return linearTicks(low, high, count).filter((v) => v > 0);
+  if (high / low < 10) return linearTicks(low, high, count).filter((v) => v > 0);
   const decades = Math.log10(high / low);
   const factors = decades < 2.5 ? [1, 2, 5] : [1];
   const every = Math.max(1, Math.ceil(decades / count));

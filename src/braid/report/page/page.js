@@ -104,7 +104,7 @@ function chartsSection() {
                   marks: marksOf("gradient_norm")});
   addChart(grid, {title: "Learning rate", unit: "", lines: stepLines("learning_rate", false)});
   addChart(grid, {title: "Throughput", unit: "tokens per second, mean since the process began", robust: true,
-                  lines: () => runs.map((run, i) => lineOf(i, run.timing, "tokens_per_second")).filter(Boolean)});
+                  lines: () => runs.map((run, i) => lineOf(i, run.timing, "tokens_per_second", {smooth: true})).filter(Boolean)});
   const further = furtherCurves();
   if (further.size > 0) {
     const select = element("select", {"aria-label": "What the chart shows"});
@@ -160,10 +160,10 @@ function addControls(nav) {
                     () => lossCharts().every((chart) => chart.log), (log) => lossCharts().forEach((chart) => chart.setLog(log))));
   nav.append(choice("smoothing", [[0, "none"], [0.005, "light"], [0.015, "medium"], [0.05, "strong"]],
                     () => view.smoothing, (share) => { view.smoothing = share; }));
-  const whole = element("button", {type: "button"}, "show all");
-  whole.addEventListener("click", () => { view.range = null; view.redraw(); });
-  whole.sync = () => { whole.style.visibility = view.range ? "visible" : "hidden"; };
-  nav.append(whole);
+  const all = element("button", {type: "button"}, "show all");
+  all.addEventListener("click", () => { view.range = null; view.redraw(); });
+  all.sync = () => { all.hidden = view.range === null; };
+  nav.append(all);
 }
 
 function lossCharts() {

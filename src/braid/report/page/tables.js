@@ -1,7 +1,7 @@
 // Summary, stages, configuration, scores and samples.
 
 function runName(run) {
-  return element("span", {}, swatch(run.colour, run.dash), " ", element("span", {class: "name"}, run.name));
+  return element("span", {class: "label"}, swatch(run.colour, run.dash), element("span", {class: "name"}, run.name));
 }
 
 // columns: [heading, is a number]; rows: arrays of text or nodes.
@@ -34,8 +34,29 @@ function validations(runs) {
     .map(([key, name]) => ({name: source ? `${name}, ${source}` : name, get: (run) => of(run, source, key)})));
 }
 
+// Those that a table of one row a run has room for; validationTable shows them where there are more.
+function fewValidations(runs) {
+  const all = validations(runs);
+  return all.length > 2 ? [] : all;
+}
+
+function validationTable(runs) {
+  const rows = validations(runs).map((m) => {
+    const least = Math.min(...runs.map((run) => (m.get(run) || {final: Infinity}).final));
+    return [element("span", {class: "name"}, m.name), ...runs.map((run) => {
+      const v = m.get(run);
+      if (!v) return missing;
+      const out = element("span", {}, fixed(v.final, 4), element("br"), element("small", {},
+        `from ${fixed(v.first, 4)}, best ${fixed(v.best, 4)}, step ${whole(v.best_step)}`));
+      out.best = runs.length > 1 && v.final === least;
+      return out;
+    })];
+  });
+  return table([["validation"], ...runs.map((run) => [runName(run), true])], rows);
+}
+
 function summarySection(runs) {
-  const measured = validations(runs);
+  const measured = fewValidations(runs);
   const columns = [["run"], ["parameters", true], ["steps", true], ["tokens", true], ["final loss", true]];
   for (const m of measured) columns.push([m.name, true]);
   columns.push(["tokens/s", true], ["training time", true], ["spikes of loss", true], ["spikes of gradient norm", true],
@@ -60,6 +81,7 @@ function summarySection(runs) {
     return row;
   });
   const out = section("Summary", table(columns, rows));
+  if (validations(runs).length > measured.length) out.append(element("br"), validationTable(runs));
   out.append(note("The final values, with the best below; losses are in nats per token. A spike lies more than 6 standard deviations above the mean of the " +
     "128 values before it. SpikeScore is the share of gradient norms at least 6 standard deviations from that mean " +
     "(– with fewer than 129 steps). Tokens/s is the last rate the run wrote; training time follows from the rates, " +
@@ -70,7 +92,7 @@ function summarySection(runs) {
 
 function stagesSection(runs, declared) {
   if (!declared && !runs.some((run) => run.predecessor >= 0)) return null;
-  const measured = validations(runs);
+  const measured = fewValidations(runs);
   const columns = [["stage", true], ["run"], ["starts from"], ["steps", true], ["tokens", true], ["tokens so far", true]];
   for (const m of measured) columns.push([`${m.name}: first`, true], ["final", true]);
   const rows = runs.map((run, i) => {
