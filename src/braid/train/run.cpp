@@ -43,6 +43,7 @@ class Run {
       advance(step, first);
       validate_if_due(step);
       if (due(config_.checkpoint_every, step)) {
+        trainer_.require_finite(step);
         folder_.save(trainer_, *tokenizer_, step);
         notice(observer_, fmt::format("checkpoint at step {}", step));
       }
