@@ -38,6 +38,7 @@ class Progress {
         fmt::format("step {}/{}  loss {:.4f}  norm {:.2f}  lr {:.2e}  {:.0f} tok/s  {:.0f} GFLOP/s  left {}",
                     p.step, p.steps, p.result.loss, p.result.gradient_norm, p.result.learning_rate,
                     p.tokens_per_second, p.flops_per_second / 1e9, duration(p.seconds_left));
+    if (p.result.skipped) line += "  skipped";
     if (p.result.saturated > 0) line += fmt::format("  saturated {}", p.result.saturated);
     if (terminal_) {
       fmt::print("\r\033[K{}", line);

@@ -58,6 +58,22 @@ TEST(GradientNorm, BackendsAgreeOnNotFinite) {
   });
 }
 
+// Finite gradients whose norm f32 cannot hold: nothing may be updated with it.
+TEST(GradientNorm, BackendsAgreeThatANormBeyondF32IsNotFinite) {
+  on_each_backend([](test::TestContext& context, std::string_view name) {
+    const Trial trial = test::run_on(context, DType::f32, 1, [&](Trial& t) {
+      const Tensor gradients = t.tensors.zeros(DType::f32, {2});
+      for (const std::int64_t i : {0, 1}) t.tensors.set(gradients, i, 3e38);
+      const Tensor result = t.tensors.zeros(DType::f32, {2});
+      ops::gradient_norm(t.ctx, result, gradients, 1);
+      t.result("result", result);
+    });
+    for (const std::int64_t i : {0, 1}) {
+      EXPECT_TRUE(std::isnan(test::element(trial.results[0].tensor, i))) << name;
+    }
+  });
+}
+
 TEST(GradientNorm, KnownValues) {
   for (const bool on_cpu : {false, true}) {
     auto context = on_cpu ? test::cpu_context(2) : test::reference_context();

@@ -90,6 +90,28 @@ TEST(Run, ResumedIsUnbroken) {
   }
 }
 
+TEST(Run, ResumedIsUnbrokenWithSkippedStepsAndChangingBatches) {
+  const std::vector<std::string> overrides{"optimizer.kind=skip_step_adamw", "optimizer.skip_window=4",
+                                           "optimizer.skip_sigma=0.5",       "train.batch_warmup=[[4,2]]",
+                                           "train.skip_steps=[[3,3]]",       "schedule.decay=wsd-s",
+                                           "schedule.period_end_steps=[3,6]"};
+  const auto want = unbroken(overrides);
+  EXPECT_HOLDS(want.metrics, "{\"step\":3,\"tokens\":192,\"learning_rate\":0.0,");
+  std::int64_t skipped = 0;
+  for (auto at = want.metrics.find("skipped"); at != want.metrics.npos;
+       at = want.metrics.find("skipped", at + 1)) {
+    ++skipped;
+  }
+  EXPECT_GT(skipped, 1);  // the range, and some by the rule
+  for (const std::int64_t stop : {1, 2, 3, 5}) {
+    const TemporaryFolder folder;
+    const auto config = config_in(folder.path(), overrides);
+    EXPECT_THROW(run(config, stop), Stop);
+    run(config);
+    EXPECT_EQ(result_of(folder.path()), want) << "stopped after step " << stop;
+  }
+}
+
 TEST(Run, DamagedCheckpointIsNamedAndThePreviousOneUsed) {
   const auto want = unbroken();
   const TemporaryFolder folder;

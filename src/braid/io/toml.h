@@ -2,6 +2,7 @@
 #pragma once
 #include <toml++/toml.h>
 
+#include <array>
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -42,6 +43,9 @@ class TomlFields {
   std::string string_or(std::string_view key, std::string_view fallback) const;
   std::vector<std::int64_t> integers(std::string_view key, std::int64_t min = kMin,
                                      std::int64_t max = kMax) const;
+  // [[a, b], …]; empty when absent.
+  std::vector<std::array<std::int64_t, 2>> integer_pairs(std::string_view key, std::int64_t min = kMin,
+                                                         std::int64_t max = kMax) const;
   std::vector<double> numbers(std::string_view key) const;
   std::vector<std::string> strings(std::string_view key) const;
   TomlFields table(std::string_view key) const;                // error when absent

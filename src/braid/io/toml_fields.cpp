@@ -166,6 +166,20 @@ std::vector<std::int64_t> TomlFields::integers(std::string_view key, std::int64_
   return out;
 }
 
+std::vector<std::array<std::int64_t, 2>> TomlFields::integer_pairs(std::string_view key, std::int64_t min,
+                                                                   std::int64_t max) const {
+  std::vector<std::array<std::int64_t, 2>> out;
+  if (!has(key)) return out;
+  for (const toml::node& v : array_at(key, "an array of pairs")) {
+    const auto* pair = v.as_array();
+    const bool good = pair != nullptr && pair->size() == 2 && is_integer_in((*pair)[0], min, max) &&
+                      is_integer_in((*pair)[1], min, max);
+    if (!good) wrong(fmt::format("{}[{}]", key, out.size()), v, range_text("a pair of integers", min, max));
+    out.push_back({(*pair)[0].as_integer()->get(), (*pair)[1].as_integer()->get()});
+  }
+  return out;
+}
+
 std::vector<double> TomlFields::numbers(std::string_view key) const {
   std::vector<double> out;
   for (const toml::node& v : array_at(key, "an array of numbers")) {

@@ -35,13 +35,7 @@ RunConfig read_run_config(const fs::path& path, const std::vector<std::string>& 
     c.model = read_model_table(model_table, c.data.sequence_length);
   }
   const auto train = f.table("train");
-  c.steps = train.integer("steps", 1, kMaxCount);
-  c.batch_size = train.integer_or("batch_size", 8, 1, kMaxSize);
-  c.micro_batch_size = train.integer_or("micro_batch_size", c.batch_size, 1, c.batch_size);
-  if (c.batch_size % c.micro_batch_size != 0) {
-    train.reject("micro_batch_size",
-                 fmt::format("{} does not divide batch_size {}", c.micro_batch_size, c.batch_size));
-  }
+  read_steps(train, c);
   c.recompute = choose<Recompute>(
       train, "recompute", "none",
       {{"none", Recompute::none}, {"block", Recompute::block}, {"auto", Recompute::automatic}});
@@ -49,11 +43,7 @@ RunConfig read_run_config(const fs::path& path, const std::vector<std::string>& 
       choose<Precision>(train, "precision", "auto",
                         {{"auto", Precision::automatic}, {"f32", Precision::f32}, {"bf16", Precision::bf16}});
   c.optimizer = read_optimizer_config(f.table_or_empty("optimizer"));
-  c.schedule = read_schedule_config(f.table_or_empty("schedule"));
-  if (c.schedule.warmup_steps > c.steps) {
-    f.reject("schedule.warmup_steps",
-             fmt::format("{} is more than train.steps {}", c.schedule.warmup_steps, c.steps));
-  }
+  c.schedule = read_schedule_config(f.table_or_empty("schedule"), c);
   c.validation_every = f.integer_or("validation.every", 0, 0, kMaxCount);
   c.validation_batches = f.integer_or("validation.batches", 0, 0, kMaxCount);
   c.checkpoint_every = f.integer_or("checkpoint.every", 0, 0, kMaxCount);

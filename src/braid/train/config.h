@@ -34,8 +34,10 @@ struct RunConfig {
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
   std::int64_t steps = 0;
-  std::int64_t batch_size = 8;        // sequences per step
-  std::int64_t micro_batch_size = 0;  // sequences per forward and backward; 0: the whole batch
+  std::int64_t batch_size = 8;              // sequences per step
+  std::int64_t micro_batch_size = 0;        // sequences per forward and backward; 0: the whole batch
+  std::vector<BatchWarmup> batch_warmup{};  // ascending; schedule.h says what a step takes
+  std::vector<StepRange> skip_steps{};      // their data are passed over without an update
   Recompute recompute = Recompute::none;
   Precision precision = Precision::automatic;
   std::int64_t validation_every = 0, validation_batches = 0;  // 0: only at the end; 0: the whole set

@@ -10,8 +10,9 @@ namespace braid::train {
 
 namespace fs = std::filesystem;
 
-// Upper limits of counts (steps, tokens) and of sizes (widths, lengths).
-inline constexpr std::int64_t kMaxCount = std::int64_t{1} << 40, kMaxSize = std::int64_t{1} << 24;
+// Upper limits of counts (steps), of tokens, and of sizes (widths, lengths).
+inline constexpr std::int64_t kMaxCount = std::int64_t{1} << 40, kMaxTokens = std::int64_t{1} << 50,
+                              kMaxSize = std::int64_t{1} << 24;
 
 // One of the named choices; another name is an error that lists them.
 template <class T>

@@ -10,13 +10,17 @@ using Json = nlohmann::ordered_json;
 }  // namespace
 
 std::string step_line(std::int64_t step, std::int64_t tokens, const StepResult& result) {
-  const Json line{{"step", step},
-                  {"tokens", tokens},
-                  {"loss", result.loss},
-                  {"z_loss", result.z_loss},
-                  {"gradient_norm", result.gradient_norm},
-                  {"learning_rate", result.learning_rate},
-                  {"saturated", result.saturated}};
+  Json line{{"step", step}, {"tokens", tokens}};
+  if (result.measured()) {
+    line["loss"] = result.loss;
+    line["z_loss"] = result.z_loss;
+    line["gradient_norm"] = result.gradient_norm;
+  }
+  line["learning_rate"] = result.learning_rate;
+  line["loss_spikes"] = result.loss_spikes;
+  line["gradient_norm_spikes"] = result.gradient_norm_spikes;
+  line["saturated"] = result.saturated;
+  if (result.skipped) line["skipped"] = true;
   return line.dump();
 }
 

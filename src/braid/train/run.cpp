@@ -43,6 +43,7 @@ class Run {
       advance(step, first);
       validate_if_due(step);
       if (due(config_.checkpoint_every, step)) {
+        trainer_.require_finite(step);
         folder_.save(trainer_, *tokenizer_, step);
         notice(observer_, fmt::format("checkpoint at step {}", step));
       }
@@ -89,13 +90,13 @@ class Run {
   }
 
   void advance(std::int64_t step, std::int64_t first) {
-    const auto batch =
-        data::assemble(*data_.train, order_, (step - 1) * config_.batch_size, config_.batch_size, options_);
+    const auto batch = data::assemble(*data_.train, order_, instances_before(config_, step),
+                                      instances_in(config_, step), options_);
     const auto result = trainer_.step(batch, step);
-    const auto tokens = step * tokens_per_step();
+    const auto tokens = tokens_through(config_, step);
     folder_.append_metrics(step_line(step, tokens, result));
     const double seconds = std::chrono::duration<double>(Clock::now() - begin_).count();
-    const double rate = static_cast<double>((step - first) * tokens_per_step()) / seconds;
+    const double rate = static_cast<double>(tokens - tokens_through(config_, first)) / seconds;
     folder_.append_timing(timing_line(step, rate));
     if (!observer_.stepped) return;
     observer_.stepped(
@@ -104,7 +105,7 @@ class Run {
          .tokens = tokens,
          .result = result,
          .tokens_per_second = rate,
-         .seconds_left = static_cast<double>((config_.steps - step) * tokens_per_step()) / rate,
+         .seconds_left = static_cast<double>(tokens_through(config_, config_.steps) - tokens) / rate,
          .flops_per_second = rate * model::training_flops(config_.model, config_.data.sequence_length)});
   }
 
@@ -125,7 +126,7 @@ class Run {
       bytes += data::text_bytes(batch.targets, token_bytes_);
     }
     const Validation v{.step = step,
-                       .tokens = step * tokens_per_step(),
+                       .tokens = tokens_through(config_, step),
                        .loss = sum.loss / static_cast<double>(predicted),
                        .bits_per_byte = data::bits_per_byte(sum.loss, bytes),
                        .saturated = sum.saturated};

@@ -149,6 +149,7 @@ std::optional<TrainingState> RunFolder::restore(Trainer& trainer, std::vector<st
       const TrainingState state{f.integer("step", step, step),
                                 static_cast<std::uintmax_t>(f.integer("metrics_bytes", 0)),
                                 f.string("arithmetic")};
+      const auto trainer_state = parse_trainer_state(f.object("trainer"));
       require(fs::file_size(metrics_->path) >= state.metrics_bytes, "{}: is shorter than at the checkpoint",
               metrics_->path.string());
       const io::TensorFiles optimizer(path / "optimizer.safetensors");
@@ -165,6 +166,7 @@ std::optional<TrainingState> RunFolder::restore(Trainer& trainer, std::vector<st
         trainer.parameters().memory().write(Tensor{t}.mutable_data(), optimizer.at(name).data, t.bytes());
       }
       trainer.parameters_changed();
+      trainer.restore(trainer_state);
       metrics_->truncate(state.metrics_bytes);
       return state;
     } catch (const std::exception& error) {
@@ -197,7 +199,8 @@ void RunFolder::save(const Trainer& trainer, const text::Tokenizer& tokenizer, s
                         moments(first.tree(), second.tree(), config_.model));
   const nlohmann::ordered_json state{{"step", step},
                                      {"metrics_bytes", fs::file_size(metrics_->path)},
-                                     {"arithmetic", trainer.backend().description}};
+                                     {"arithmetic", trainer.backend().description},
+                                     {"trainer", to_json(trainer.state())}};
   io::write_file(unfinished / "training_state.json", state.dump(2) + "\n");
   io::publish_folder(unfinished, path);
   const auto steps = checkpoint_steps();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "braid/ops/elementwise.h"
@@ -38,26 +39,6 @@ std::size_t checked_free(const Backend& backend, const RunConfig& config, DType 
 
 }  // namespace
 
-// Views of the host arrays of one micro-batch.
-struct Trainer::Micro {
-  std::span<const std::int32_t> ids, targets, positions;
-  std::vector<std::int32_t> offsets;
-
-  static Micro of(const data::Batch& b, std::int64_t first_token, std::int64_t tokens) {
-    const auto part = [&](const std::vector<std::int32_t>& v) {
-      return std::span(v).subspan(static_cast<std::size_t>(first_token), static_cast<std::size_t>(tokens));
-    };
-    Micro m{part(b.ids), part(b.targets), part(b.positions), {}};
-    for (const auto offset : b.segment_offsets) {
-      if (offset >= first_token && offset <= first_token + tokens) {
-        m.offsets.push_back(static_cast<std::int32_t>(offset - first_token));
-      }
-    }
-    return m;
-  }
-  model::HostBatch host() const { return {ids, targets, positions, offsets}; }
-};
-
 Trainer::Trainer(const Backend& backend, const RunConfig& config)
     : backend_(backend),
       config_(config),
@@ -75,13 +56,16 @@ Trainer::Trainer(const Backend& backend, const RunConfig& config)
     compute_ = model::ComputeCopy(config.model, parameters_.tree(), backend.memory);
     compute_list_ = model::list(compute_.tree(), config.model);
   }
+  std::vector<nn::ParameterSpec> specs;
+  for (const auto& parameter : parameter_list_) specs.push_back(parameter.spec);
+  check_no_decay(config.optimizer, specs);
   const auto length = config.data.sequence_length;
   Arena measure = Arena::measuring(), unused = Arena::measuring();
   Context dry = backend.measuring_context(unused);
   policy_ = model::make_policy(dry, measure, config.model, length, activations_);
   policy_buffer_ = Buffer(measure.peak(), backend.memory);
   const auto make_results = [&](Arena& arena) {
-    norm_ = arena.make(DType::f32, {2});
+    for (Tensor* t : {&norm_, &guard_, &minus_one_, &clip_}) *t = arena.make(DType::f32, {2});
     const Shape tokens{config.batch_size * length};
     losses_ = {arena.make(DType::f32, tokens), arena.make(DType::f32, tokens)};
   };
@@ -95,6 +79,8 @@ Trainer::Trainer(const Backend& backend, const RunConfig& config)
   Arena policy_arena(policy_buffer_), scratch(nullptr, 0, backend.device);
   Context ctx = backend.context(scratch);
   policy_ = model::make_policy(ctx, policy_arena, config.model, length, activations_);
+  ops::fill(ctx, minus_one_, -1);
+  if (config.optimizer.kind == OptimizerKind::skip_step_adamw) skip_step_.emplace(config.optimizer.skip);
   saturated_ = backend.numerical_events().saturated;
 }
 
@@ -107,6 +93,7 @@ void Trainer::largest_work(Context& ctx, Arena& step, const model::HostBatch& la
   model::loss_and_gradients(ctx, step, losses, gradients_.tree(), weights(), policy_, batch, {.keep = keep});
   model::score(ctx, step, losses, weights(), policy_, batch);
   ops::gradient_norm(ctx, norm_, gradients_.flat(), 1);
+  ops::gradient_norm(ctx, guard_, losses_.loss, 0);
   ops::adamw(ctx, {parameters_.flat(), first_.flat(), second_.flat()}, gradients_.flat(), norm_, {});
 }
 
@@ -144,7 +131,7 @@ std::int64_t Trainer::largest_micro_batch(std::int64_t limit) {
 }
 
 // With document masking the segments vary, and with them what some ops need.
-void Trainer::ensure_planned(const Micro& micro) {
+void Trainer::ensure_planned(const MicroBatch& micro) {
   if (micro.offsets == planned_offsets_) return;
   work_.grow(backend_, [&](Context& ctx, Arena& step) { largest_work(ctx, step, micro.host(), keep_); });
   planned_offsets_ = micro.offsets;
@@ -169,7 +156,7 @@ model::TokenLosses Trainer::losses_at(std::int64_t token, std::int64_t tokens) c
   return {rows_of(losses_.loss, token, tokens), rows_of(losses_.log_sum_exp, token, tokens)};
 }
 
-void Trainer::accumulate(const Micro& micro, const model::TokenLosses& losses, double scale) {
+void Trainer::accumulate(const MicroBatch& micro, const model::TokenLosses& losses, double scale) {
   ensure_planned(micro);
   work_.run(backend_, [&](Context& ctx, Arena& step) {
     model::loss_and_gradients(ctx, step, losses, gradients_.tree(), weights(), policy_,
@@ -178,26 +165,46 @@ void Trainer::accumulate(const Micro& micro, const model::TokenLosses& losses, d
   });
 }
 
-void Trainer::update(std::int64_t step, double rate) {
+// guard_ = [norm of the losses, 1], where they are finite. Adding [-1, -1] and norm_ leaves norm_[1] in
+// clip_[1] as it is, or NaN, with which nothing is updated: no wait for the device is needed to know.
+void Trainer::find_norm(const model::TokenLosses& losses) {
+  work_.run(backend_, [&](Context& ctx, Arena&) {
+    ops::gradient_norm(ctx, norm_, gradients_.flat(), config_.optimizer.max_gradient_norm);
+    ops::gradient_norm(ctx, guard_, losses.loss, 0);
+    ops::add(ctx, clip_, guard_, minus_one_);
+    ops::add(ctx, clip_, clip_, norm_);
+  });
+}
+
+Trainer::Measured Trainer::measure(const model::TokenLosses& losses, double predicted) const {
+  auto& memory = *backend_.memory;
+  const auto sums = model::sum_losses(memory, losses);
+  Measured m{.loss = sums.loss / predicted,
+             .z_loss = sums.squared_log_sum_exp / predicted,
+             .gradient_norm = to_host<float>(memory, norm_)[0]};
+  m.finite = std::isfinite(m.loss) && std::isfinite(m.gradient_norm) &&
+             std::isfinite(to_host<float>(memory, clip_)[1]);
+  return m;
+}
+
+void Trainer::update(double rate, std::int64_t update) {
   const auto& o = config_.optimizer;
   work_.run(backend_, [&](Context& ctx, Arena&) {
-    ops::gradient_norm(ctx, norm_, gradients_.flat(), o.max_gradient_norm);
     for (std::size_t i = 0; i < parameter_list_.size(); ++i) {
       const auto& [spec, parameter] = parameter_list_[i];
-      const bool embedding = spec.role == nn::ParameterRole::embedding;
       const bool copied = activations_ == DType::bf16 && spec.role != nn::ParameterRole::precise;
       ops::adamw(ctx,
                  {.parameters = parameter,
                   .first_moment = first_list_[i].tensor,
                   .second_moment = second_list_[i].tensor,
                   .copy = copied ? compute_list_[i].tensor : Tensor{}},
-                 gradient_list_[i].tensor, norm_,
+                 gradient_list_[i].tensor, clip_,
                  {.learning_rate = rate,
                   .beta1 = o.beta1,
                   .beta2 = o.beta2,
                   .epsilon = o.epsilon,
-                  .weight_decay = embedding ? 0 : o.weight_decay,
-                  .step = step});
+                  .weight_decay = decays(o, spec) ? o.weight_decay : 0,
+                  .step = update});
     }
   });
 }
@@ -217,37 +224,81 @@ std::uint64_t Trainer::newly_saturated() {
   return saturated_ - before;
 }
 
-// Nothing is read back before the end: the device works through the whole step. The update leaves everything
-// as it was where the gradients are not finite.
-StepResult Trainer::step(const data::Batch& batch, std::int64_t step) {
-  const auto length = batch.sequence_length, micro = config_.micro_batch_size;
-  require(batch.instances == config_.batch_size && length == config_.data.sequence_length,
-          "trainer: the batch has {} sequences of {}, the run trains {} of {}", batch.instances, length,
-          config_.batch_size, config_.data.sequence_length);
+void Trainer::sum_gradients(const data::Batch& batch, const model::TokenLosses& losses, double predicted) {
+  const auto micro = config_.micro_batch_size, length = batch.sequence_length;
   work_.run(backend_, [&](Context& ctx, Arena&) { ops::fill(ctx, gradients_.flat(), 0); });
-  const auto predicted = static_cast<double>(batch.predicted);
   for (std::int64_t first = 0; first < batch.instances; first += micro) {
     const auto token = first * length, tokens = micro * length;
-    accumulate(Micro::of(batch, token, tokens), losses_at(token, tokens), 1 / predicted);
+    accumulate(MicroBatch::of(batch, token, tokens), losses_at(token, tokens), 1 / predicted);
   }
-  const double rate = learning_rate(config_.schedule, step, config_.steps);
-  update(step, rate);
-  const auto sums = model::sum_losses(*backend_.memory, losses_);
-  const StepResult result{.loss = sums.loss / predicted,
-                          .z_loss = sums.squared_log_sum_exp / predicted,
-                          .gradient_norm = to_host<float>(*backend_.memory, norm_)[0],
-                          .learning_rate = rate,
-                          .saturated = newly_saturated()};
-  require(std::isfinite(result.loss) && std::isfinite(result.gradient_norm),
-          "step {}: loss {} with gradient norm {} is not finite; lower schedule.learning_rate or look at the "
-          "data",
-          step, result.loss, result.gradient_norm);
+  find_norm(losses);
+}
+
+// With plain AdamW nothing is read back before the end: the device works through the whole step, and the
+// update leaves everything as it was where something is not finite. SkipStep decides on the host, so that the
+// device waits once in between.
+void Trainer::train_on(const data::Batch& batch, std::int64_t step, StepResult& result) {
+  const auto losses = losses_at(0, batch.instances * batch.sequence_length);
+  const auto predicted = static_cast<double>(std::max<std::int64_t>(batch.predicted, 1));
+  sum_gradients(batch, losses, predicted);
+  Measured m;
+  if (skip_step_) {
+    m = measure(losses, predicted);
+    if (!m.finite) stop(batch, step, m);
+    result.step_factor = skip_step_->factor(m.loss, m.gradient_norm);
+    if (result.step_factor != 0) update(result.learning_rate, updates_ + 1);
+  } else {
+    update(result.learning_rate, updates_ + 1);
+    m = measure(losses, predicted);
+    if (!m.finite) stop(batch, step, m);
+  }
+  if (result.step_factor != 0) ++updates_;
+  stability_.add(m.loss, m.gradient_norm);
+  result.loss = m.loss;
+  result.z_loss = m.z_loss;
+  result.gradient_norm = m.gradient_norm;
+}
+
+StepResult Trainer::step(const data::Batch& batch, std::int64_t step) {
+  const auto expected = instances_in(config_, step);
+  require(batch.instances == expected && batch.sequence_length == config_.data.sequence_length,
+          "trainer: the batch has {} sequences of {}, step {} trains {} of {}", batch.instances,
+          batch.sequence_length, step, expected, config_.data.sequence_length);
+  constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+  StepResult result{.loss = kNone,
+                    .z_loss = kNone,
+                    .gradient_norm = kNone,
+                    .learning_rate = learning_rate(config_.schedule, step, config_.steps)};
+  if (skips(config_, step)) {
+    result.step_factor = 0;
+  } else {
+    train_on(batch, step, result);
+  }
+  result.skipped = result.step_factor == 0;
+  result.loss_spikes = stability_.loss_spikes();
+  result.gradient_norm_spikes = stability_.gradient_norm_spikes();
+  result.saturated = newly_saturated();
   return result;
+}
+
+TrainerState Trainer::state() const {
+  TrainerState s{.updates = updates_, .stability = stability_.state()};
+  if (skip_step_) {
+    s.losses = skip_step_->losses();
+    s.gradient_norms = skip_step_->gradient_norms();
+  }
+  return s;
+}
+
+void Trainer::restore(const TrainerState& s) {
+  updates_ = s.updates;
+  stability_.restore(s.stability);
+  if (skip_step_) skip_step_->restore(s.losses, s.gradient_norms);
 }
 
 ScoreResult Trainer::score(const data::Batch& batch) {
   const auto tokens = static_cast<std::int64_t>(batch.ids.size());
-  const Micro micro = Micro::of(batch, 0, tokens);
+  const MicroBatch micro = MicroBatch::of(batch, 0, tokens);
   ensure_planned(micro);
   const auto losses = losses_at(0, tokens);
   work_.run(backend_, [&](Context& ctx, Arena& step) {

@@ -1,10 +1,13 @@
 // The model in training: parameters, gradients and optimiser moments in memory planned once, advanced by one
 // step at a time. A step is a pure function of this state and its batch.
 #pragma once
-#include "braid/data/batches.h"
-#include "braid/model/host_batch.h"
+#include <cmath>
+#include <optional>
+
 #include "braid/model/work_memory.h"
 #include "braid/train/memory_plan.h"
+#include "braid/train/micro_batch.h"
+#include "braid/train/trainer_state.h"
 
 namespace braid::train {
 
@@ -14,6 +17,12 @@ struct StepResult {
   double gradient_norm = 0;  // before clipping
   double learning_rate = 0;
   std::uint64_t saturated = 0;  // values clamped to a narrower range; a recomputed block counts again
+  bool skipped = false;         // no update was made: by SkipStep, or by train.skip_steps
+  double step_factor = 1;       // what the update was multiplied by: 1, or 0 when skipped
+  double loss_spikes = 0, gradient_norm_spikes = 0;  // StabilityMonitor's fractions, this step included
+
+  // False for train.skip_steps, which compute nothing: loss, z_loss and gradient_norm are NaN.
+  bool measured() const { return !std::isnan(loss); }
 };
 
 // Sums over the predicted tokens.
@@ -26,14 +35,20 @@ class Trainer {
  public:
   Trainer(const Backend& backend, const RunConfig& config);
 
-  // One optimiser step, counted from 1, on `batch_size` instances. Throws, leaving the parameters untouched,
-  // when the loss or a gradient is not finite.
+  // One optimiser step, counted from 1, on instances_in(step) instances. Throws, leaving parameters and
+  // moments untouched, when the loss or a gradient is not finite; the error names where that began.
   StepResult step(const data::Batch& batch, std::int64_t step);
   // At most micro_batch_size instances.
   ScoreResult score(const data::Batch& batch);
 
   // To be called after the parameters were written from outside.
   void parameters_changed();
+  // Throws, naming it, where a parameter or moment is not finite: to be called before they are saved.
+  void require_finite(std::int64_t step);
+
+  // What a checkpoint holds besides parameters and moments.
+  TrainerState state() const;
+  void restore(const TrainerState& state);
 
   const Backend& backend() const { return backend_; }
   DType activations() const { return activations_; }
@@ -47,16 +62,29 @@ class Trainer {
   const model::WorkMemory& work() const { return work_; }
 
  private:
-  struct Micro;
+  // What a step's loss and gradients came to.
+  struct Measured {
+    double loss = 0, z_loss = 0, gradient_norm = 0;
+    bool finite = true;
+  };
   // Only ever dry: the shapes of whatever runs in the step's memory.
   void largest_work(Context& ctx, Arena& step, const model::HostBatch& largest, const model::KeepPlan&);
   std::size_t work_bytes(const WorkShape& shape, const model::KeepPlan&);
   void make_work_memory();
-  void ensure_planned(const Micro& micro);
+  void ensure_planned(const MicroBatch& micro);
   // Token losses of the micro-batch that begins at that token of the step's batch.
   model::TokenLosses losses_at(std::int64_t token, std::int64_t tokens) const;
-  void accumulate(const Micro& micro, const model::TokenLosses& losses, double scale);
-  void update(std::int64_t step, double rate);
+  void accumulate(const MicroBatch& micro, const model::TokenLosses& losses, double scale);
+  void find_norm(const model::TokenLosses& losses);
+  Measured measure(const model::TokenLosses& losses, double predicted) const;
+  // AdamW with the bias correction of the update of that number.
+  void update(double rate, std::int64_t update);
+  // Gradients of the whole batch, its losses, and their norm.
+  void sum_gradients(const data::Batch& batch, const model::TokenLosses& losses, double predicted);
+  void train_on(const data::Batch& batch, std::int64_t step, StepResult& result);
+  // Where this step first met a value that is not finite.
+  std::string cause_of_non_finite(const data::Batch& batch);
+  [[noreturn]] void stop(const data::Batch& batch, std::int64_t step, const Measured& measured);
   // Values clamped since the last call. To be called where the device is waited for anyway.
   std::uint64_t newly_saturated();
   // What the layers compute with.
@@ -75,11 +103,16 @@ class Trainer {
   Buffer policy_buffer_, results_buffer_;
   model::Policy policy_;
   Tensor norm_;                // (2): gradient norm, clip scale
+  Tensor guard_, minus_one_;   // (2): find_norm()
+  Tensor clip_;                // (2): [1] is the clip scale, NaN where the loss is not finite
   model::TokenLosses losses_;  // of the step's whole batch, read once at its end
   model::WorkMemory work_;
   std::vector<std::int32_t> planned_offsets_;
   model::KeepPlan keep_;
   std::uint64_t saturated_ = 0;
+  std::int64_t updates_ = 0;           // made so far
+  std::optional<SkipStep> skip_step_;  // where the optimiser has it
+  StabilityMonitor stability_;
 };
 
 }  // namespace braid::train

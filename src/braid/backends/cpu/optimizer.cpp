@@ -91,10 +91,10 @@ void gradient_norm(Context& ctx, Tensor result, ConstTensor gradients, double ma
   double squares = 0;
   for (std::int64_t i = 0; i < sums.count(); ++i) squares += sums.as<double>()[i];
   const double norm = std::sqrt(squares);
-  const double scale = !std::isfinite(norm)              ? std::nan("")
-                       : max_norm > 0 && norm > max_norm ? max_norm / norm
-                                                         : 1.0;
-  result.as<float>()[0] = static_cast<float>(std::isfinite(norm) ? norm : scale);
+  // Also where it does not fit into the result.
+  const bool finite = std::isfinite(static_cast<float>(norm));
+  const double scale = !finite ? std::nan("") : max_norm > 0 && norm > max_norm ? max_norm / norm : 1.0;
+  result.as<float>()[0] = static_cast<float>(finite ? norm : scale);
   result.as<float>()[1] = static_cast<float>(scale);
 }
 

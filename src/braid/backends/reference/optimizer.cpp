@@ -11,10 +11,10 @@ void gradient_norm(Context&, Tensor result, ConstTensor gradients, double max_no
     double squares = 0;
     for (std::int64_t i = 0; i < gradients.count(); ++i) squares += to_double(g[i]) * to_double(g[i]);
     const double norm = std::sqrt(squares);
-    const double scale = !std::isfinite(norm)              ? std::nan("")
-                         : max_norm > 0 && norm > max_norm ? max_norm / norm
-                                                           : 1.0;
-    result.as<T>()[0] = static_cast<T>(std::isfinite(norm) ? norm : scale);
+    // Also where it does not fit into the result.
+    const bool finite = std::isfinite(static_cast<T>(norm));
+    const double scale = !finite ? std::nan("") : max_norm > 0 && norm > max_norm ? max_norm / norm : 1.0;
+    result.as<T>()[0] = static_cast<T>(finite ? norm : scale);
     result.as<T>()[1] = static_cast<T>(scale);
   });
 }
