@@ -8,7 +8,7 @@ set -euo pipefail
 export LC_ALL=C
 
 tools=(g++ ccache cmake ninja-build pkg-config python3 gnuplot-nox clang-format)
-libraries=(libcli11-dev libdnnl-dev libfmt-dev libhwy-dev libpcre2-dev libtomlplusplus-dev libzstd-dev
+libraries=(libcli11-dev libdnnl-dev libfmt-dev libhwy-dev libpcre2-dev libtomlplusplus-dev libxxhash-dev libzstd-dev
   nlohmann-json3-dev zlib1g-dev libbenchmark-dev libgtest-dev)
 developer=(clang clang-tidy-19 git libclang-rt-dev libomp-dev)
 cuda=(python3-pip unzip)

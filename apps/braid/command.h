@@ -8,6 +8,11 @@
 
 namespace braid::app {
 
+// Thrown by a command to end the process with a code of its own, neither 0 nor that of an error.
+struct Exit {
+  int code;
+};
+
 // --backend, --threads, --strict: how the work is done, shared by the commands that compute.
 struct BackendOptions {
   std::string name = "cpu";

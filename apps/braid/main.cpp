@@ -33,6 +33,9 @@ int main(int argc, char** argv) {
     // What still waits in the buffer may not fit the disk.
     braid::require(std::fflush(stdout) == 0 && std::ferror(stdout) == 0, "standard output: writing failed");
     return 0;
+  } catch (const Exit& exit) {
+    std::fflush(stdout);
+    return exit.code;
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
     return report((std::string(error.what()) + " (braid COMMAND --help lists the options)").c_str());

@@ -1,10 +1,13 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <csignal>
 
 #include "braid/train/run.h"
 #include "command.h"
 #include "memory_text.h"
+#include "stop_signals.h"
+#include "table.h"
 
 namespace braid::app {
 namespace {
@@ -72,6 +75,8 @@ class Progress {
 };
 
 void run(const Options& o) {
+  const StopSignals signals;
+  std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is then an error like a full disk
   const Backend backend = o.backend.make();
   const auto config = train::read_run_config(o.recipe, o.overrides);
   Progress progress;
@@ -81,6 +86,11 @@ void run(const Options& o) {
             progress.line(fmt::format("model: {:.2f}M parameters, {:.1f} MFLOP per trained token",
                                       static_cast<double>(s.parameters) / 1e6, s.flops_per_token / 1e6));
             progress.line(memory_text(s.memory));
+            if (s.checkpoint_bytes > 0) {
+              progress.line(fmt::format(
+                  "checkpoints: copied to {} bytes of host memory, written while training goes on",
+                  with_commas(static_cast<long long>(s.checkpoint_bytes))));
+            }
             progress.line(fmt::format("data: {} sequences to train on, {} to validate; {} tokens per step",
                                       s.instances, s.validation_instances, s.tokens_per_step));
           },
@@ -91,9 +101,14 @@ void run(const Options& o) {
             progress.line(fmt::format("validation at step {}: loss {:.4f}, {:.4f} bits per byte", v.step,
                                       v.loss, v.bits_per_byte));
           },
-      .noticed = [&](const std::string& line) { progress.line(line); }};
+      .noticed = [&](const std::string& line) { progress.line(line); },
+      .stop_requested = [&] { return signals.received() != nullptr; }};
   const auto outcome = train::run(backend, config, observer);
   const auto model = (config.folder / "model").string();
+  if (outcome == train::RunOutcome::stopped) {
+    progress.line(fmt::format("{}: stopped with a checkpoint; the same command goes on", signals.received()));
+    throw Exit{kExitRequeue};
+  }
   if (outcome == train::RunOutcome::already_complete) {
     progress.line(fmt::format("{}: complete already, nothing to do", model));
   } else {

@@ -1,69 +1,12 @@
-// Whole runs: exact repetition, exact resumption, damage that is found and passed over.
+// Whole runs: exact repetition, exact resumption, what binds a run.
 #include "braid/train/run.h"
 
-#include <gtest/gtest.h>
-
-#include "braid/backends/backends.h"
 #include "braid/model/config_file.h"
 #include "braid/model/weights.h"
-#include "tests/support/files.h"
+#include "tests/train/small_run.h"
 
 namespace braid::test {
 namespace {
-
-namespace fs = std::filesystem;
-
-train::RunConfig config_in(const fs::path& folder, std::vector<std::string> overrides = {}) {
-  std::string lines;
-  for (int document = 0; document < 12; ++document) {
-    std::string text;
-    for (int i = 0; i < 15; ++i)
-      text += fmt::format("the fox number {} jumps over the lazy dog. ", (i + document) * i);
-    lines += "{\"text\": \"" + text + "\"}\n";
-  }
-  put(folder / "text.jsonl", lines);
-  put(folder / "recipe.toml",
-      "[run]\nfolder = \"" + (folder / "run").string() + "\"\n[data]\ndocuments = [\"" +
-          (folder / "text.jsonl").string() +
-          "\"]\nvalidation_fraction = 0.4\nsequence_length = 32\n[model]\nlayers = 4\nhidden_size = "
-          "16\nheads = 2\nintermediate_size = 32\n"
-          "[train]\nsteps = 6\nbatch_size = 4\nmicro_batch_size = 2\n[schedule]\nlearning_rate = 0.01\n"
-          "[validation]\nevery = 3\nbatches = 2\n[checkpoint]\nevery = 2\n");
-  return train::read_run_config(folder / "recipe.toml", overrides);
-}
-
-struct Stop {};
-
-// Runs to the end, or to `stop_after` steps as if killed there.
-train::RunOutcome run(const train::RunConfig& config, std::int64_t stop_after = -1,
-                      std::vector<std::string>* notices = nullptr) {
-  const Backend backend = make_backend("cpu", {.threads = 1, .target = {}});
-  return train::run(backend, config,
-                    {.started = {},
-                     .stepped =
-                         [&](const train::StepProgress& p) {
-                           if (p.step == stop_after) throw Stop{};
-                         },
-                     .validated = {},
-                     .noticed =
-                         [&](const std::string& line) {
-                           if (notices != nullptr) notices->push_back(line);
-                         }});
-}
-
-struct Result {
-  std::string metrics, weights;
-  bool operator==(const Result&) const = default;
-};
-Result result_of(const fs::path& folder) {
-  return {io::read_file(folder / "run/metrics.jsonl"), io::read_file(folder / "run/model/model.safetensors")};
-}
-
-Result unbroken(std::vector<std::string> overrides = {}) {
-  const TemporaryFolder folder;
-  run(config_in(folder.path(), std::move(overrides)));
-  return result_of(folder.path());
-}
 
 TEST(Run, RepeatsBitForBit) {
   const auto first = unbroken();
@@ -110,20 +53,6 @@ TEST(Run, ResumedIsUnbrokenWithSkippedStepsAndChangingBatches) {
     run(config);
     EXPECT_EQ(result_of(folder.path()), want) << "stopped after step " << stop;
   }
-}
-
-TEST(Run, DamagedCheckpointIsNamedAndThePreviousOneUsed) {
-  const auto want = unbroken();
-  const TemporaryFolder folder;
-  const auto config = config_in(folder.path());
-  EXPECT_THROW(run(config, 5), Stop);
-  fs::resize_file(folder.path() / "run/checkpoints/step_00000004/optimizer.safetensors", 1000);
-  std::vector<std::string> notices;
-  run(config, -1, &notices);
-  EXPECT_EQ(result_of(folder.path()), want);
-  const bool named = std::ranges::any_of(
-      notices, [](const auto& n) { return holds(n, "step_00000004") && holds(n, "damaged"); });
-  EXPECT_TRUE(named);
 }
 
 TEST(Run, AnotherRecipeDoesNotContinueTheRun) {

@@ -27,12 +27,12 @@ struct SafetensorsView {
 };
 SafetensorsView parse_safetensors(std::span<const std::byte> image, const std::string& source);
 
-// All tensors of PATH: a .safetensors file, or a folder with model.safetensors or
-// model.safetensors.index.json and its shards (each tensor must be where the index says; names may not
+// All tensors of PATH: a .safetensors file, or a folder with STEM.safetensors or
+// STEM.safetensors.index.json and its shards (each tensor must be where the index says; names may not
 // repeat).
 class TensorFiles {
  public:
-  explicit TensorFiles(const fs::path& path);
+  explicit TensorFiles(const fs::path& path, const std::string& stem = "model");
   const std::vector<NamedTensor>& tensors() const { return tensors_; }
   // Null when absent.
   const ConstTensor* find(const std::string& name) const;
@@ -52,9 +52,10 @@ class TensorFiles {
 // Writes one file, atomically and durably. Names unique, tensors contiguous host memory.
 void write_safetensors(const fs::path& path, const std::vector<NamedTensor>& tensors,
                        const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
-// Writes model.safetensors, or, when the tensors exceed max_shard_bytes (0 = never shard),
-// model-00001-of-0000N.safetensors with model.safetensors.index.json (index written last).
+// Writes STEM.safetensors, or, when the tensors exceed max_shard_bytes (0 = never shard),
+// STEM-00001-of-0000N.safetensors with STEM.safetensors.index.json (index written last). A tensor is never
+// cut: one larger than max_shard_bytes has a shard to itself.
 void write_tensor_folder(const fs::path& folder, const std::vector<NamedTensor>& tensors,
-                         std::size_t max_shard_bytes);
+                         std::size_t max_shard_bytes, const std::string& stem = "model");
 
 }  // namespace braid::io

@@ -10,7 +10,8 @@
 namespace braid::io {
 namespace {
 
-constexpr std::string_view kIndex = "model.safetensors.index.json";
+std::string single_name(const std::string& stem) { return stem + ".safetensors"; }
+std::string index_name(const std::string& stem) { return stem + ".safetensors.index.json"; }
 
 void check_tensors(const fs::path& path, const std::vector<NamedTensor>& tensors) {
   std::unordered_set<std::string> names;
@@ -85,12 +86,12 @@ std::vector<std::vector<NamedTensor>> split_shards(const std::vector<NamedTensor
 
 // Names that no file in the folder has yet: the shards of the present index stay whole until the new index
 // replaces it. The first choice is the usual model-00001-of-0000N.safetensors.
-std::vector<std::string> shard_names(const fs::path& folder, std::size_t count) {
+std::vector<std::string> shard_names(const fs::path& folder, std::size_t count, const std::string& stem) {
   for (int generation = 1;; ++generation) {
-    const std::string stem = generation == 1 ? "model" : fmt::format("model-g{}", generation);
+    const std::string numbered = generation == 1 ? stem : fmt::format("{}-g{}", stem, generation);
     std::vector<std::string> names;
     for (std::size_t i = 1; i <= count; ++i) {
-      names.push_back(fmt::format("{}-{:05}-of-{:05}.safetensors", stem, i, count));
+      names.push_back(fmt::format("{}-{:05}-of-{:05}.safetensors", numbered, i, count));
     }
     if (std::none_of(names.begin(), names.end(),
                      [&](const std::string& n) { return fs::exists(folder / n); })) {
@@ -113,20 +114,21 @@ bool take_digits(std::string_view& text) {
   return digits > 0;
 }
 
-// model.safetensors, its index, or a shard as shard_names() makes them.
-bool is_weight_file(std::string_view name) {
-  if (name == "model.safetensors" || name == kIndex) return true;
-  if (!take(name, "model-")) return false;
+// STEM.safetensors, its index, or a shard as shard_names() makes them.
+bool is_weight_file(std::string_view name, const std::string& stem) {
+  if (name == single_name(stem) || name == index_name(stem)) return true;
+  if (!take(name, stem + "-")) return false;
   if (take(name, "g") && !(take_digits(name) && take(name, "-"))) return false;
   return take_digits(name) && take(name, "-of-") && take_digits(name) && name == ".safetensors";
 }
 
 // Removes weights of earlier layouts; whatever has another name is not ours.
-void remove_other_layouts(const fs::path& folder, const std::set<std::string>& keep) {
+void remove_other_layouts(const fs::path& folder, const std::set<std::string>& keep,
+                          const std::string& stem) {
   std::vector<fs::path> stale;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    if (is_weight_file(name) && !keep.contains(name)) stale.push_back(entry.path());
+    if (is_weight_file(name, stem) && !keep.contains(name)) stale.push_back(entry.path());
   }
   for (const fs::path& path : stale) {
     std::error_code error;
@@ -155,17 +157,17 @@ void write_safetensors(const fs::path& path, const std::vector<NamedTensor>& ten
 // removal. Until then the old layout is whole, from then on the new one is. A reader that chose its files
 // before the step and opens them after it may miss a file, which is an error, never a mixture.
 void write_tensor_folder(const fs::path& folder, const std::vector<NamedTensor>& tensors,
-                         std::size_t max_shard_bytes) {
+                         std::size_t max_shard_bytes, const std::string& stem) {
   check_tensors(folder, tensors);
   require(fs::is_directory(folder), "cannot write weights into {}: not a folder", folder.string());
   std::vector<std::vector<NamedTensor>> shards{tensors};
   if (max_shard_bytes != 0) shards = split_shards(tensors, max_shard_bytes);
   if (shards.size() == 1) {
-    write_safetensors(folder / "model.safetensors", tensors);
-    return remove_other_layouts(folder, {"model.safetensors"});
+    write_safetensors(folder / single_name(stem), tensors);
+    return remove_other_layouts(folder, {single_name(stem)}, stem);
   }
 
-  const std::vector<std::string> names = shard_names(folder, shards.size());
+  const std::vector<std::string> names = shard_names(folder, shards.size(), stem);
   nlohmann::json weight_map = nlohmann::json::object();
   std::size_t total = 0;
   for (std::size_t i = 0; i < shards.size(); ++i) {
@@ -173,10 +175,10 @@ void write_tensor_folder(const fs::path& folder, const std::vector<NamedTensor>&
     for (const auto& [name, tensor] : shards[i]) weight_map[name] = names[i], total += tensor.bytes();
   }
   const nlohmann::json index = {{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};
-  write_file(folder / kIndex, index.dump(2) + "\n");
+  write_file(folder / index_name(stem), index.dump(2) + "\n");
   std::set<std::string> keep(names.begin(), names.end());
-  keep.emplace(kIndex);
-  remove_other_layouts(folder, keep);
+  keep.emplace(index_name(stem));
+  remove_other_layouts(folder, keep, stem);
 }
 
 }  // namespace braid::io

@@ -33,18 +33,18 @@ std::map<std::string, std::string> read_weight_map(const fs::path& path) {
 
 }  // namespace
 
-TensorFiles::TensorFiles(const fs::path& path) : path_(path) {
+TensorFiles::TensorFiles(const fs::path& path, const std::string& stem) : path_(path) {
   std::map<std::string, std::string> weight_map;  // empty for a single file
   std::set<std::string> shards;
-  const fs::path single = path / "model.safetensors", index = path / "model.safetensors.index.json";
+  const fs::path single = path / (stem + ".safetensors"), index = path / (stem + ".safetensors.index.json");
   std::error_code ignored;
   if (!fs::is_directory(path, ignored)) {
     files_.emplace_back(path);
   } else if (fs::exists(single, ignored)) {  // wins over an index: see write_tensor_folder
     files_.emplace_back(single);
   } else {
-    require(fs::exists(index, ignored),
-            "{}: neither model.safetensors nor model.safetensors.index.json is there", path.string());
+    require(fs::exists(index, ignored), "{}: neither {} nor {} is there", path.string(),
+            single.filename().string(), index.filename().string());
     weight_map = read_weight_map(index);
     for (const auto& [tensor, shard] : weight_map) shards.insert(shard);
     for (const std::string& shard : shards) files_.emplace_back(path / shard);

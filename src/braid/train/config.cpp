@@ -46,8 +46,8 @@ RunConfig read_run_config(const fs::path& path, const std::vector<std::string>& 
   c.schedule = read_schedule_config(f.table_or_empty("schedule"), c);
   c.validation_every = f.integer_or("validation.every", 0, 0, kMaxCount);
   c.validation_batches = f.integer_or("validation.batches", 0, 0, kMaxCount);
-  c.checkpoint_every = f.integer_or("checkpoint.every", 0, 0, kMaxCount);
-  c.checkpoints_kept = f.integer_or("checkpoint.keep", 2, 1, kMaxCount);
+  c.checkpoint = read_checkpoint_config(f.table_or_empty("checkpoint"));
+  c.tensorboard = f.boolean_or("run.tensorboard", false);
   f.finish();
   c.recipe = text_of(table);
   return c;

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "braid/train/checkpoint_config.h"
 #include "braid/train/data_config.h"
 #include "braid/train/model_table.h"
 #include "braid/train/optimizer_config.h"
@@ -41,7 +42,8 @@ struct RunConfig {
   Recompute recompute = Recompute::none;
   Precision precision = Precision::automatic;
   std::int64_t validation_every = 0, validation_batches = 0;  // 0: only at the end; 0: the whole set
-  std::int64_t checkpoint_every = 0, checkpoints_kept = 2;    // 0: only at the end
+  CheckpointConfig checkpoint;
+  bool tensorboard = false;  // event files beside metrics.jsonl
 
   std::string recipe;  // the TOML text with the overrides applied, kept beside the run
 };

@@ -11,6 +11,7 @@ namespace braid::train {
 struct RunSummary {
   std::int64_t parameters = 0, tokens_per_step = 0, instances = 0, validation_instances = 0, first_step = 0;
   MemoryPlan memory{};
+  std::size_t checkpoint_bytes = 0;  // of host memory that checkpoints are copied to; 0: none
   double flops_per_token = 0;
 };
 
@@ -32,9 +33,16 @@ struct Observer {
   std::function<void(const StepProgress&)> stepped;
   std::function<void(const Validation&)> validated;
   std::function<void(const std::string&)> noticed;  // one line: data built, checkpoint written, resumed …
+  // Asked between steps and between the batches of a validation; true: write a checkpoint and return.
+  std::function<bool()> stop_requested = {};
 };
 
-enum class RunOutcome : std::uint8_t { finished, already_complete };
+enum class RunOutcome : std::uint8_t {
+  finished,
+  already_complete,
+  stopped,  // as asked; the same call goes on
+};
+// Throws where the run cannot go on, or where it ends or stops without having been able to write its state.
 RunOutcome run(const Backend& backend, RunConfig config, const Observer& observer);
 
 }  // namespace braid::train

@@ -1,23 +1,17 @@
 // What a run keeps on disk, so that a process killed anywhere loses nothing but time:
-//   recipe.toml        the recipe with its overrides; another one may not continue the run
-//   data.json          sizes and hashes of the token files, which bind in the same way
-//   metrics.jsonl      one line per step and per validation, a pure function of the configuration
-//   timing.jsonl       rates, which are not
-//   checkpoints/step_00000100/   a model directory, optimizer.safetensors, training_state.json
+//   recipe.toml        the recipe with its overrides; one that computes something else may not continue the
+//   run data.json          sizes and hashes of the token files, which bind in the same way metrics.jsonl one
+//   line per step and per validation, a pure function of the configuration timing.jsonl       rates, which
+//   are not tensorboard/       both for TensorBoard, where run.tensorboard asks for it
+//   checkpoints/step_00000100/   checkpoint.h
 //   model/             the trained model, once the run is complete
 #pragma once
-#include <optional>
-
+#include "braid/io/append_file.h"
 #include "braid/text/tokenizer.h"
+#include "braid/train/recipe_changes.h"
 #include "braid/train/trainer.h"
 
 namespace braid::train {
-
-struct TrainingState {
-  std::int64_t step = 0;
-  std::uintmax_t metrics_bytes = 0;  // of metrics.jsonl at that step
-  std::string arithmetic;            // Backend::description: another one may give other bits
-};
 
 class RunFolder {
  public:
@@ -29,32 +23,30 @@ class RunFolder {
   RunFolder& operator=(const RunFolder&) = delete;
 
   fs::path final_model() const { return folder_ / "model"; }
+  fs::path checkpoints() const { return folder_ / "checkpoints"; }
+  fs::path tensorboard() const { return folder_ / "tensorboard"; }
   bool complete() const { return fs::exists(final_model()); }
+  // How the recipe differs from the one that the run went by so far; only keys that may change.
+  const std::vector<RecipeChange>& changes() const { return changes_; }
 
   // Fails when the run began on other data; `contents` is what tells data apart.
   void bind_data(const std::string& contents) const;
-  // Restores the newest checkpoint that is whole and cuts the metrics back to it. Damaged ones are passed
-  // over and named in `skipped`. None: a fresh start.
-  std::optional<TrainingState> restore(Trainer& trainer, std::vector<std::string>& skipped);
-  // Publishes a checkpoint, durably, then removes all but the newest `checkpoints_kept`.
-  void save(const Trainer& trainer, const text::Tokenizer& tokenizer, std::int64_t step);
-  // Publishes the trained model.
+  // Publishes the trained model, after everything logged is durable.
   void finish(const Trainer& trainer, const text::Tokenizer& tokenizer);
 
-  void append_metrics(const std::string& line);
-  void append_timing(const std::string& line);
+  io::AppendFile& metrics() { return *metrics_; }
+  io::AppendFile& timing() { return *timing_; }
 
  private:
-  struct LogFile;
-  fs::path checkpoint_path(std::int64_t step) const;
-  std::vector<std::int64_t> checkpoint_steps() const;  // newest first
-  void write_model(const fs::path& folder, const Trainer& trainer, const text::Tokenizer& tokenizer) const;
+  void lock();
+  void bind_recipe();
 
   const RunConfig& config_;
   fs::path folder_;
   int lock_ = -1;
   bool begun_ = false;  // an earlier process has left results
-  std::unique_ptr<LogFile> metrics_, timing_;
+  std::vector<RecipeChange> changes_;
+  std::unique_ptr<io::AppendFile> metrics_, timing_;
 };
 
 }  // namespace braid::train

@@ -1,0 +1,37 @@
+#include "braid/train/run_log.h"
+
+#include "braid/train/metrics.h"
+
+namespace braid::train {
+
+void RunLog::begin(std::uintmax_t metrics_bytes, std::int64_t first_step) {
+  folder_.metrics().truncate(metrics_bytes);
+  if (config_.tensorboard) events_ = std::make_unique<EventFile>(folder_.tensorboard(), first_step);
+}
+
+void RunLog::step(const StepProgress& p) {
+  const auto& r = p.result;
+  folder_.metrics().append(step_line(p.step, p.tokens, r) + "\n");
+  folder_.timing().append(timing_line(p.step, p.tokens_per_second) + "\n");
+  if (events_ == nullptr) return;
+  events_->append(p.step, {{"train/loss", r.loss},
+                           {"train/z_loss", r.z_loss},
+                           {"train/gradient_norm", r.gradient_norm},
+                           {"train/learning_rate", r.learning_rate},
+                           {"train/saturated", static_cast<double>(r.saturated)},
+                           {"train/tokens", static_cast<double>(p.tokens)},
+                           {"train/tokens_per_second", p.tokens_per_second}});
+}
+
+void RunLog::validation(const Validation& v) {
+  folder_.metrics().append(validation_line(v) + "\n");
+  if (events_ == nullptr) return;
+  events_->append(v.step, {{"validation/loss", v.loss}, {"validation/bits_per_byte", v.bits_per_byte}});
+}
+
+std::size_t RunLog::waiting() const {
+  return folder_.metrics().waiting() + folder_.timing().waiting() +
+         (events_ != nullptr ? events_->file().waiting() : 0);
+}
+
+}  // namespace braid::train

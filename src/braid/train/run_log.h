@@ -1,0 +1,26 @@
+// What a run says of its steps, wherever it is kept: metrics.jsonl, timing.jsonl, TensorBoard's event files.
+#pragma once
+#include "braid/train/event_file.h"
+#include "braid/train/run.h"
+#include "braid/train/run_folder.h"
+
+namespace braid::train {
+
+class RunLog {
+ public:
+  RunLog(RunFolder& folder, const RunConfig& config) : folder_(folder), config_(config) {}
+
+  // After the run's state was restored: the lines of later steps go.
+  void begin(std::uintmax_t metrics_bytes, std::int64_t first_step);
+  void step(const StepProgress& progress);
+  void validation(const Validation& validation);
+  // Bytes that a full disk keeps in memory.
+  std::size_t waiting() const;
+
+ private:
+  RunFolder& folder_;
+  const RunConfig& config_;
+  std::unique_ptr<EventFile> events_;
+};
+
+}  // namespace braid::train
