@@ -42,7 +42,7 @@ class Run {
     for (auto step = first + 1; step <= config_.steps; ++step) {
       advance(step, first);
       validate_if_due(step);
-      if (due(config_.checkpoint_every, step)) {
+      if (due(config_.checkpoint_every, step) || ends_period(config_.schedule, step)) {
         trainer_.require_finite(step);
         folder_.save(trainer_, *tokenizer_, step);
         notice(observer_, fmt::format("checkpoint at step {}", step));
