@@ -59,6 +59,16 @@ TEST(TomlFields, ReadsTypedValues) {
   EXPECT_NO_THROW(f.finish());
 }
 
+TEST(TomlFields, ReadsPairsOfIntegers) {
+  const toml::table table = parse_toml("a = [[1, 2], [3, 4]]\nb = [[1, 2], [3]]\nc = [[1, 9]]\n", "r.toml");
+  const TomlFields f(table, "r.toml");
+  EXPECT_EQ(f.integer_pairs("a"), (std::vector<std::array<std::int64_t, 2>>{{1, 2}, {3, 4}}));
+  EXPECT_TRUE(f.integer_pairs("absent").empty());
+  EXPECT_EQ(message_of([&] { f.integer_pairs("b"); }),
+            "r.toml:2: 'b[1]' is an array of 1, expected a pair of integers");
+  EXPECT_HOLDS(message_of([&] { f.integer_pairs("c", 0, 8); }), "a pair of integers from 0 to 8");
+}
+
 TEST(TomlFields, ErrorsNameFileLineAndDottedKey) {
   const toml::table table = recipe();
   const TomlFields f(table, "recipe.toml");

@@ -71,6 +71,9 @@ TEST(Schedule, WsdSDecaysInEveryPeriodAndReturnsToThePeak) {
   for (std::int64_t left = 0; left < 4; ++left)
     EXPECT_DOUBLE_EQ(rate(40 - left), 0.25 * static_cast<double>(left));
   EXPECT_DOUBLE_EQ(rate(41), 0);
+  for (std::int64_t step = 1; step <= 40; ++step) {
+    EXPECT_EQ(train::ends_period(s, step), step == 10 || step == 20 || step == 40) << step;
+  }
 }
 
 // Budgets that double: after the first, each period is half of all tokens so far (paper.md 5.3), so that its

@@ -1,7 +1,7 @@
 #include "braid/model/non_finite.h"
 
 #include <cmath>
-#include <ranges>
+#include <utility>
 
 #include "braid/ops/embedding.h"
 #include "braid/ops/rms_norm.h"
@@ -93,8 +93,8 @@ std::optional<std::string> non_finite_parameter(Memory& memory,
 }
 
 std::optional<std::string> non_finite_gradient(Memory& memory, const std::vector<NamedParameter>& gradients) {
-  for (const auto& g : std::views::reverse(gradients)) {
-    if (auto text = described(memory, "the first gradient in backward,", g)) return text;
+  for (auto g = gradients.rbegin(); g != gradients.rend(); ++g) {
+    if (auto text = described(memory, "the first gradient in backward,", *g)) return text;
   }
   return std::nullopt;
 }

@@ -68,7 +68,9 @@ class Run {
   }
   std::optional<CheckpointKind> checkpoint_due(std::int64_t step) const {
     const auto at = [&](std::int64_t every) { return every != 0 && step % every == 0; };
-    if (step == config_.steps || at(config_.checkpoint.every)) return CheckpointKind::permanent;
+    if (step == config_.steps || at(config_.checkpoint.every) || ends_period(config_.schedule, step)) {
+      return CheckpointKind::permanent;
+    }
     if (at(config_.checkpoint.ephemeral_every)) return CheckpointKind::ephemeral;
     return std::nullopt;
   }

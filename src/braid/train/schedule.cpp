@@ -187,6 +187,10 @@ double learning_rate(const ScheduleConfig& s, std::int64_t step, std::int64_t st
   return s.peak * (s.final_fraction + (1 - s.final_fraction) * shape_of(s, step, steps));
 }
 
+bool ends_period(const ScheduleConfig& s, std::int64_t step) {
+  return s.decay == Decay::wsd_s && std::ranges::binary_search(s.period_ends, step);
+}
+
 std::int64_t instances_in(const RunConfig& c, std::int64_t step) {
   for (const auto& warmup : c.batch_warmup) {
     if (step < warmup.until_step) return warmup.batch_size;

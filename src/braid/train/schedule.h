@@ -46,6 +46,9 @@ ScheduleConfig read_schedule_config(const io::TomlFields& table, const RunConfig
 // Learning rate of a step: linear warm-up to the peak, then decay to its final fraction.
 double learning_rate(const ScheduleConfig& schedule, std::int64_t step, std::int64_t steps);
 
+// Whether a wsd_s period ends with this step: its weights are a finished model.
+bool ends_period(const ScheduleConfig& schedule, std::int64_t step);
+
 // Sequences that a step takes; skipped steps take theirs too.
 std::int64_t instances_in(const RunConfig& config, std::int64_t step);
 // Position in the run's order of the first sequence of `step`: how many the steps before it have taken.
