@@ -24,6 +24,7 @@ std::vector<test::RowsCase> norm_cases() {
   auto cases = test::rows_cases();
   for (const std::int64_t width : {250, 1001, 3840, 4100, 8193, 12288}) cases.push_back({3, width});
   cases.push_back({700, 192});
+  cases.push_back({2100, 512});  // over 4 MiB in whole vectors: the cpu backend stores past the caches
   return cases;
 }
 
@@ -87,6 +88,7 @@ void run_gated(Trial& t, const test::RowsCase& c) {
 TEST(RmsNorm, BackendsAgree) {
   for (const auto& c : norm_cases()) {
     for (const auto target : {Target::fresh, Target::added, Target::in_place}) {
+      if (c.rows > 2000 && target != Target::fresh) continue;
       const auto name = fmt::format("rows {} width {}, dx {}", c.rows, c.width, static_cast<int>(target));
       test::expect_backends_agree(name, [&](Trial& t) { run_plain(t, c, target); });
     }

@@ -11,9 +11,12 @@ namespace {
 using test::Trial;
 
 TEST(Swiglu, BackendsAgree) {
-  for (const auto& c : test::rows_cases()) {
+  auto cases = test::rows_cases();
+  cases.push_back({1100, 1024});  // over 4 MiB in whole vectors: the cpu backend stores past the caches
+  for (const auto& c : cases) {
     for (const double spread : {1.0, 40.0}) {  // 40: exp overflows f32 on one side and vanishes on the other
       for (const bool in_place : {false, true}) {
+        if (c.rows > 1000 && (spread > 1 || in_place)) continue;
         const auto name = fmt::format("rows {} width {} spread {}", c.rows, c.width, spread);
         test::expect_backends_agree(name, [&](Trial& t) {
           const Tensor gate_up =

@@ -12,12 +12,13 @@
 HWY_BEFORE_NAMESPACE();
 namespace braid::cpu::HWY_NAMESPACE {
 
-// Where a tile of queries finds and leaves its rows; p is the position of its first query.
+// Where a tile of queries finds and leaves its rows; p is the position of its first query; `following`
+// queries come after it.
 struct BackwardTile {
   Rows q, k, v, y, dy;
   float *dq, *dk, *dv;       // rows like those of q and k
   const float* log_sum_exp;  // every `heads` floats
-  std::int64_t p, count;
+  std::int64_t p, count, following;
 };
 
 // With P = e^(scores − log_sum_exp): scores become P, dscores (dy · v) become scale · P (dscores − delta).
@@ -81,9 +82,17 @@ HWY_INLINE void prepare_queries(const AttentionProblem& problem, const Attention
   for (std::int64_t i = 0; i < tile.count; ++i) work.top[i] = tile.log_sum_exp[i * problem.heads];
 }
 
+// Asks for the queries of the next tile: rows of one head lie apart, and packing them would wait for each.
+HWY_INLINE void prefetch_following(const BackwardTile& tile, std::int64_t D) {
+  for (std::int64_t i = kQueries; i < kQueries + tile.following; ++i) {
+    for (const Rows& rows : {tile.dy, tile.y, tile.q}) prefetch_row(rows(i), D);
+  }
+}
+
 void backward_tile(const AttentionProblem& problem, const AttentionWork& work, const BackwardTile& tile) {
   const std::int64_t D = problem.width, width = padded_width(D);
   prepare_queries(problem, work, tile);
+  prefetch_following(tile, D);
   const std::int64_t end = tile.p + tile.count, stride = tile.k.stride;
   for (std::int64_t first = problem.first_visible(tile.p) / kKeys * kKeys; first < end; first += kKeys) {
     const Visibility seen{tile.p, tile.count, first, std::min(kKeys, end - first), problem.window};
@@ -138,7 +147,8 @@ void attention_backward(Context& ctx, ops::AttentionGradients grads, ConstTensor
                        .dv = dv,
                        .log_sum_exp = out.log_sum_exp.as<float>() + row,
                        .p = p,
-                       .count = std::min(kQueries, length - p)});
+                       .count = std::min(kQueries, length - p),
+                       .following = std::clamp<std::int64_t>(length - p - kQueries, 0, kQueries)});
       }
     }
   };

@@ -79,7 +79,7 @@ void prepare(BackwardChunk& c) {
   }
 }
 
-// Asks for the share [begin, end) / of of what the chunk before this one reads.
+// Asks for the share [begin, end) / of of what the chunk before this one reads and writes.
 void prefetch_previous(const BackwardChunk& c, std::int64_t begin, std::int64_t end, std::int64_t of) {
   if (!c.prefetch) return;
   const BackwardTask p = c.task.from_token(-ops::kDeltaChunk);
@@ -89,6 +89,9 @@ void prefetch_previous(const BackwardChunk& c, std::int64_t begin, std::int64_t 
   prefetch_rows(in.k, in.key_stride, from, to, in.dk);
   prefetch_rows(in.v, in.value_stride, from, to, in.dv);
   prefetch_rows(p.dy, in.value_stride, from, to, in.dv);
+  prefetch_rows_to_write(p.dq, in.key_stride, from, to, in.dk);
+  prefetch_rows_to_write(p.dk, in.key_stride, from, to, in.dk);
+  prefetch_rows_to_write(p.dv, in.value_stride, from, to, in.dv);
   prefetch_rows(p.checkpoint, in.dv, in.dk * begin / of, in.dk * end / of, in.dv);
 }
 

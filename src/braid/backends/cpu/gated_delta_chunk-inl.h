@@ -84,6 +84,14 @@ inline void prefetch_rows(const float* from, std::int64_t stride, std::int64_t b
   }
 }
 
+// The same for rows that will be written.
+inline void prefetch_rows_to_write(float* to, std::int64_t stride, std::int64_t begin, std::int64_t end,
+                                   std::int64_t columns) {
+  for (std::int64_t i = begin; i < end; ++i) {
+    for (std::int64_t j = 0; j < columns; j += kPad) __builtin_prefetch(to + i * stride + j, 1, 2);
+  }
+}
+
 // As store_matrix, past the caches where lines are whole: for what is read much later.
 inline void stream_matrix(float* to, std::int64_t stride, Matrix from, std::int64_t rows,
                           std::int64_t columns) {

@@ -31,6 +31,7 @@ void rms_norm_forward(Context& ctx, Tensor y, Tensor inverse_rms, ConstTensor x,
   const float *px = x.as<float>(), *w = weight.as<float>();
   float *py = y.as<float>(), *r = inverse_rms.as<float>();
   const float* addend = options.addend.defined() ? options.addend.as<float>() : nullptr;
+  const Destination to = destination_of(y, C);
   parallel_blocks(ctx, x.shape[0], kRows, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     for (std::int64_t n = begin; n < end; ++n) {
       const float* row = px + n * C;
@@ -38,9 +39,10 @@ void rms_norm_forward(Context& ctx, Tensor y, Tensor inverse_rms, ConstTensor x,
       const VecF scale = set(r[n]);
       for_vectors(C, [&](std::int64_t c, auto io) HWY_ATTR {
         const VecF before = addend != nullptr ? io.load(addend + n * C + c) : zero();
-        io.store(py + n * C + c, hn::MulAdd(hn::Mul(io.load(row + c), scale), io.load(w + c), before));
+        io.store(py + n * C + c, hn::MulAdd(hn::Mul(io.load(row + c), scale), io.load(w + c), before), to);
       });
     }
+    flush_stores(to);
   });
 }
 
@@ -52,6 +54,7 @@ void rms_norm_backward(Context& ctx, Tensor dx, Tensor sums, ConstTensor dy, ops
   const float* pdy = dy.as<float>();
   float* pdx = dx.as<float>();
   const bool add = mode == ops::Accumulate::yes;
+  const Destination to = add ? Destination::caches : destination_of(dx, C);
   parallel_partial_sums(ctx, N, sums, [&](std::int64_t begin, std::int64_t end, float* dw, int) HWY_ATTR {
     for (std::int64_t i = begin * C; i < end * C; i += C) {
       VecF dot = zero();
@@ -64,10 +67,11 @@ void rms_norm_backward(Context& ctx, Tensor dx, Tensor sums, ConstTensor dy, ops
         const VecF d = io.load(pdy + i + c), xc = io.load(x + i + c);
         const VecF inner = hn::NegMulAdd(xc, mean, hn::Mul(d, io.load(w + c)));
         const VecF before = add ? io.load(pdx + i + c) : zero();
-        io.store(pdx + i + c, hn::MulAdd(inner, scale, before));
+        io.store(pdx + i + c, hn::MulAdd(inner, scale, before), to);
         io.store(dw + c, hn::MulAdd(d, hn::Mul(xc, scale), io.load(dw + c)));
       });
     }
+    flush_stores(to);
   });
 }
 
@@ -77,6 +81,7 @@ void gated_rms_norm_forward(Context& ctx, Tensor y, Tensor inverse_rms, ConstTen
   const float *px = x.as<float>(), *w = weight.as<float>(), *pg = gate.as<float>();
   float *py = y.as<float>(), *r = inverse_rms.as<float>();
   const float* addend = options.addend.defined() ? options.addend.as<float>() : nullptr;
+  const Destination to = destination_of(y, C);
   parallel_blocks(ctx, x.shape[0], kRows, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     for (std::int64_t n = begin; n < end; ++n) {
       const std::int64_t i = n * C;
@@ -86,9 +91,10 @@ void gated_rms_norm_forward(Context& ctx, Tensor y, Tensor inverse_rms, ConstTen
         const VecF g = io.load(pg + i + c);
         const VecF norm = hn::Mul(hn::Mul(io.load(px + i + c), scale), io.load(w + c));
         const VecF before = addend != nullptr ? io.load(addend + i + c) : zero();
-        io.store(py + i + c, hn::MulAdd(norm, hn::Mul(g, sigmoid(g)), before));
+        io.store(py + i + c, hn::MulAdd(norm, hn::Mul(g, sigmoid(g)), before), to);
       });
     }
+    flush_stores(to);
   });
 }
 
@@ -99,28 +105,35 @@ void gated_rms_norm_backward(Context& ctx, Tensor dx, Tensor dgate, Tensor sums,
   const float *x = in.x.as<float>(), *w = in.weight.as<float>(), *r = in.inverse_rms.as<float>();
   const float *pdy = dy.as<float>(), *pg = gate.as<float>();
   float *pdx = dx.as<float>(), *pdg = dgate.as<float>();
+  constexpr std::int64_t kHeld = 512;
+  const Destination to = C <= kHeld ? destination_of(dx, C) : Destination::caches,
+                    gate_to = destination_of(dgate, C);
   parallel_partial_sums(ctx, N, sums, [&](std::int64_t begin, std::int64_t end, float* dw, int) HWY_ATTR {
     for (std::int64_t i = begin * C; i < end * C; i += C) {
       const float ri = r[i / C];
       const VecF scale = set(ri);
       VecF dot = zero();
-      // First pass: dgate, dweight and the mean; e waits in dx.
+      // First pass: dgate, dweight and the mean; w e waits.
+      HWY_ALIGN float row[kHeld];
+      float* held = C <= kHeld ? row : pdx + i;
       for_vectors(C, [&](std::int64_t c, auto io) HWY_ATTR {
         const VecF d = io.load(pdy + i + c), g = io.load(pg + i + c), xc = io.load(x + i + c);
         const VecF s = sigmoid(g), silu = hn::Mul(g, s);
         const VecF slope = hn::MulAdd(silu, hn::Sub(set(1.0f), s), s);
         const VecF normal = hn::Mul(xc, scale), e = hn::Mul(d, silu), we = hn::Mul(io.load(w + c), e);
         dot = hn::MulAdd(we, xc, dot);
-        io.store(pdg + i + c, hn::Mul(hn::Mul(d, slope), hn::Mul(normal, io.load(w + c))));
+        io.store(pdg + i + c, hn::Mul(hn::Mul(d, slope), hn::Mul(normal, io.load(w + c))), gate_to);
         io.store(dw + c, hn::MulAdd(e, normal, io.load(dw + c)));
-        io.store(pdx + i + c, we);
+        io.store(held + c, we);
       });
       const VecF mean = set(sum_lanes(dot) * ri * ri / static_cast<float>(C));
       for_vectors(C, [&](std::int64_t c, auto io) HWY_ATTR {
-        const VecF inner = hn::NegMulAdd(io.load(x + i + c), mean, io.load(pdx + i + c));
-        io.store(pdx + i + c, hn::Mul(inner, scale));
+        const VecF inner = hn::NegMulAdd(io.load(x + i + c), mean, io.load(held + c));
+        io.store(pdx + i + c, hn::Mul(inner, scale), to);
       });
     }
+    flush_stores(to);
+    flush_stores(gate_to);
   });
 }
 

@@ -42,13 +42,15 @@ void short_convolution_forward(Context& ctx, const Tensor (&y)[3], ConstTensor s
       for (const Tensor& part : y) {
         const std::int64_t width = part.shape[1];
         float* out = part.as<float>() + n * width;
+        const Destination to = destination_of(part, width);
         for_vectors(width, [&](std::int64_t c, auto io) HWY_ATTR {
           const VecF sum = convolve(io, rows, tap, first, size, channel + c);
-          io.store(out + c, hn::Mul(sum, sigmoid(sum)));
+          io.store(out + c, hn::Mul(sum, sigmoid(sum)), to);
         });
         channel += width;
       }
     }
+    hwy::FlushStream();
   });
 }
 
@@ -59,6 +61,7 @@ struct ConvolutionBackward {
   const float *x, *taps;
   const ConstTensor (&dqkv)[3];
   float* dx;
+  Destination to;  // of dx
   ops::Segments segments;
 
   void run(std::int64_t begin, std::int64_t end, std::int64_t limit, float* dtaps, float* work) const {
@@ -108,20 +111,27 @@ struct ConvolutionBackward {
         const VecF tap = io.load(taps + (size.taps - 1 - j) * size.channels + channel + c);
         d = hn::MulAdd(tap, io.load(dsum + j * kChannelRun + c), d);
       }
-      io.store(dx + n * size.channels + channel + c, d);
+      io.store(dx + n * size.channels + channel + c, d, to);
     });
   }
 };
 
+// Whether each part begins at a whole vector of channels.
+bool aligned_parts(const ConstTensor (&parts)[3]) {
+  return std::ranges::all_of(parts, [](const ConstTensor& part) { return part.shape[1] % lanes() == 0; });
+}
+
 void short_convolution_backward(Context& ctx, Tensor dx, const ConvolutionScratch& scratch,
                                 const ConstTensor (&dqkv)[3], ConstTensor x, ops::Segments segments) {
   const std::int64_t N = x.shape[0];
-  const ConvolutionBackward backward{{scratch.taps.shape[0], x.shape[1]},
-                                     x.as<float>(),
-                                     scratch.taps.as<float>(),
-                                     dqkv,
-                                     dx.as<float>(),
-                                     segments};
+  const ConvolutionBackward backward{
+      {scratch.taps.shape[0], x.shape[1]},
+      x.as<float>(),
+      scratch.taps.as<float>(),
+      dqkv,
+      dx.as<float>(),
+      aligned_parts(dqkv) ? destination_of(dx, x.shape[1]) : Destination::caches,
+      segments};
   const std::int32_t* offset = segments.offsets.as<std::int32_t>();
   const std::int64_t stride = scratch.work.shape[1];
   parallel_partial_sums(
@@ -131,6 +141,7 @@ void short_convolution_backward(Context& ctx, Tensor dx, const ConvolutionScratc
           backward.run(begin, std::min(end, limit), limit, dtaps, scratch.work.as<float>() + thread * stride);
           begin = std::min(end, limit);
         }
+        flush_stores(backward.to);
       });
 }
 

@@ -17,14 +17,16 @@ void swiglu_forward(Context& ctx, Tensor y, ConstTensor gate_up) {
   const std::int64_t F = y.shape[1];
   const float* in = gate_up.as<float>();
   float* out = y.as<float>();
+  const Destination to = destination_of(y, F);
   parallel_blocks(ctx, y.shape[0], kRows, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     for (std::int64_t n = begin; n < end; ++n) {
       const float *gate = in + 2 * n * F, *up = gate + F;
       for_vectors(F, [&](std::int64_t f, auto io) HWY_ATTR {
         const VecF g = io.load(gate + f);
-        io.store(out + n * F + f, hn::Mul(hn::Mul(g, sigmoid(g)), io.load(up + f)));
+        io.store(out + n * F + f, hn::Mul(hn::Mul(g, sigmoid(g)), io.load(up + f)), to);
       });
     }
+    flush_stores(to);
   });
 }
 
@@ -32,6 +34,7 @@ void swiglu_backward(Context& ctx, Tensor dgate_up, ConstTensor dy, ConstTensor 
   const std::int64_t F = dy.shape[1];
   const float *in = gate_up.as<float>(), *pdy = dy.as<float>();
   float* out = dgate_up.as<float>();
+  const Destination to = destination_of(dgate_up, F);
   parallel_blocks(ctx, dy.shape[0], kRows, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     for (std::int64_t n = begin; n < end; ++n) {
       const std::int64_t gate = 2 * n * F, up = gate + F;
@@ -39,10 +42,11 @@ void swiglu_backward(Context& ctx, Tensor dgate_up, ConstTensor dy, ConstTensor 
         const VecF g = io.load(in + gate + f), u = io.load(in + up + f), d = io.load(pdy + n * F + f);
         const VecF s = sigmoid(g), silu = hn::Mul(g, s);
         const VecF slope = hn::MulAdd(silu, hn::Sub(set(1.0f), s), s);
-        io.store(out + gate + f, hn::Mul(hn::Mul(d, u), slope));
-        io.store(out + up + f, hn::Mul(d, silu));
+        io.store(out + gate + f, hn::Mul(hn::Mul(d, u), slope), to);
+        io.store(out + up + f, hn::Mul(d, silu), to);
       });
     }
+    flush_stores(to);
   });
 }
 
