@@ -124,7 +124,10 @@ def test_full_disk(braid, folder, want):
 
 
 def test_damage(braid, folder, want):
-    """Each file of the newest checkpoint cut, changed by a byte or removed: named, and the one before it used."""
+    """A weight shard changed by a byte, a shard of moments cut, the state removed: named, and the checkpoint before used.
+
+    tests/train/checkpoint_test.cpp does this to every file, without training on.
+    """
     run, damage = folder / "run", 0
     process = start(braid, folder, *KEEP_ALL)
     wait_until(lambda: size(run / "metrics.jsonl") > 3000, process, "the signal")
@@ -134,7 +137,8 @@ def test_damage(braid, folder, want):
     kept = folder / "kept"
     shutil.copytree(run, kept)
     before = sorted(path.name for path in (run / "checkpoints").iterdir())[-2]
-    for name in sorted(path.name for path in newest(run).iterdir()):
+    shards = [sorted(path.name for path in newest(run).glob(f"{stem}-*.safetensors"))[1] for stem in ("model", "optimizer")]
+    for name in [*shards, "training_state.json"]:
         shutil.rmtree(run)
         shutil.copytree(kept, run)
         path = newest(run) / name
