@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 """Signals, full disks and damage, as a cluster and its disks bring them to `braid train`.
 
-usage: stop_and_fault.py BRAID
+usage: stop_and_fault.py BRAID [TEST]
 Every run must end with the metrics and weights of an unbroken one, bit for bit.
 """
 import json
-import os
 import pathlib
 import resource
 import shutil
@@ -27,7 +26,6 @@ def expect(condition, what, output=""):
 
 
 def start(braid, folder, *options):
-    # restore_signals=False would hide whether braid itself lives with SIGXFSZ.
     return subprocess.Popen([braid, "train", folder / "recipe.toml", *options], stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT)
 
@@ -102,10 +100,10 @@ def test_file_size_limit(braid, folder, want):
 
 
 def test_full_disk(braid, folder, want):
-    """A tmpfs with room for two checkpoints but not three: every third one fails."""
+    """A tmpfs with room for two checkpoints of 0.85 MB, but then for no third one, nor for the model."""
     run = folder / "run"
     run.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1600k", "tmpfs", run], capture_output=True, text=True)
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1900k", "tmpfs", run], capture_output=True, text=True)
     if mount.returncode != 0:
         return f"not run: mount says '{mount.stderr.strip()}'"
     try:
@@ -119,15 +117,17 @@ def test_full_disk(braid, folder, want):
         subprocess.run(["mount", "-o", "remount,size=64m", run], check=True)
         output = finish_and_compare(braid, folder, want, "full disk", *KEEP_ALL)
         expect(f"resuming after step {int(before[5:])}" in output, "full disk: resumed elsewhere", output)
-        failed = output.count("warning")
-        expect(failed == 0, "full disk: warnings with room", output)
+        expect("warning" not in output, "full disk: warnings with room", output)
     finally:
         subprocess.run(["umount", run], check=True)
     return "a tmpfs was full"
 
 
 def test_damage(braid, folder, want):
-    """Each file of the newest checkpoint cut, changed by a byte or removed: named, and the one before it used."""
+    """A weight shard changed by a byte, a shard of moments cut, the state removed: named, and the checkpoint before used.
+
+    tests/train/checkpoint_test.cpp does this to every file, without training on.
+    """
     run, damage = folder / "run", 0
     process = start(braid, folder, *KEEP_ALL)
     wait_until(lambda: size(run / "metrics.jsonl") > 3000, process, "the signal")
@@ -137,7 +137,8 @@ def test_damage(braid, folder, want):
     kept = folder / "kept"
     shutil.copytree(run, kept)
     before = sorted(path.name for path in (run / "checkpoints").iterdir())[-2]
-    for name in sorted(path.name for path in newest(run).iterdir()):
+    shards = [sorted(path.name for path in newest(run).glob(f"{stem}-*.safetensors"))[1] for stem in ("model", "optimizer")]
+    for name in [*shards, "training_state.json"]:
         shutil.rmtree(run)
         shutil.copytree(kept, run)
         path = newest(run) / name
@@ -171,6 +172,8 @@ def main():
                  "full disk": lambda folder: test_full_disk(braid, folder, want),
                  "damage": lambda folder: test_damage(braid, folder, want)}
         for what, test in tests.items():
+            if len(sys.argv) > 2 and sys.argv[2] != what:
+                continue
             folder = prepare(pathlib.Path(name) / what.replace(" ", "_"), corpus)
             note = test(folder)
             print(f"{what}: {note or 'as it should be'}", flush=True)
