@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cerrno>
+#include <limits>
 #include <memory>
 #include <system_error>
 #include <vector>
@@ -195,6 +196,26 @@ std::string read_compressed(const fs::path& path, std::size_t max_bytes) {
     text.append(chunk.data(), size);
   }
   return text;
+}
+
+std::string gzip(std::string_view text) {
+  constexpr int kGzip = 16, kDefaultMemory = 8;
+  require(text.size() <= std::numeric_limits<uInt>::max(), "cannot gzip {} bytes at once, at most 4 GiB",
+          text.size());
+  z_stream stream{};
+  require(::deflateInit2(&stream, Z_DEFAULT_COMPRESSION, Z_DEFLATED, MAX_WBITS + kGzip, kDefaultMemory,
+                         Z_DEFAULT_STRATEGY) == Z_OK,
+          "cannot start zlib");
+  std::string out(::deflateBound(&stream, text.size()), '\0');
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+  stream.avail_in = static_cast<uInt>(text.size());
+  stream.next_out = reinterpret_cast<Bytef*>(out.data());
+  stream.avail_out = static_cast<uInt>(out.size());
+  const int status = ::deflate(&stream, Z_FINISH);
+  out.resize(stream.total_out);
+  ::deflateEnd(&stream);
+  require(status == Z_STREAM_END, "zlib could not compress {} bytes", text.size());
+  return out;
 }
 
 }  // namespace braid::io

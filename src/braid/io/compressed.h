@@ -1,4 +1,4 @@
-// Plain, gzip (.gz) and zstd (.zst) files, read as a stream of lines or whole.
+// Plain, gzip (.gz) and zstd (.zst) files, read as a stream of lines or whole; gzip also written.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -20,5 +20,8 @@ void for_each_line(const fs::path& path, const LineFunction& fn, std::size_t max
 
 // The whole decompressed file; an error when it exceeds max_bytes.
 std::string read_compressed(const fs::path& path, std::size_t max_bytes = std::size_t{1} << 30);
+
+// The gzip file of these bytes, the same every time: it names no file and no date.
+std::string gzip(std::string_view text);
 
 }  // namespace braid::io
