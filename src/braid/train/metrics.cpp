@@ -21,11 +21,12 @@ std::string step_line(std::int64_t step, std::int64_t tokens, const StepResult& 
 }
 
 std::string validation_line(const Validation& v) {
-  const Json line{{"step", v.step},
-                  {"tokens", v.tokens},
-                  {"validation_loss", v.loss},
-                  {"validation_bits_per_byte", v.bits_per_byte},
-                  {"validation_saturated", v.saturated}};
+  Json line{{"step", v.step},
+            {"tokens", v.tokens},
+            {"validation_loss", v.loss},
+            {"validation_bits_per_byte", v.bits_per_byte},
+            {"validation_saturated", v.saturated}};
+  if (!v.source.empty()) line["source"] = v.source;
   return line.dump();
 }
 

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 
+#include "braid/data/loader.h"
 #include "braid/data/text_bytes.h"
 #include "braid/model/counts.h"
 #include "braid/train/datasets.h"
@@ -31,6 +33,8 @@ class Run {
     options_ = {.end_of_text = tokenizer_->end_of_text().value_or(-1),
                 .document_masking =
                     config.data.document_masking ? data::DocumentMasking::yes : data::DocumentMasking::no};
+    training_options_ = options_;
+    training_options_.instance_filter = config.data.instance_filter;
   }
 
   void run() {
@@ -38,6 +42,8 @@ class Run {
     const std::int64_t first = start();
     if (observer_.started) observer_.started(summary(first));
     if (first == 0) validate_if_due(0);
+    loader_.emplace([this](std::int64_t step) { return batch_of(step); }, first + 1, config_.steps,
+                    data::LoaderOptions{.threads = config_.data.loaders});
     begin_ = Clock::now();
     for (auto step = first + 1; step <= config_.steps; ++step) {
       advance(step, first);
@@ -82,15 +88,20 @@ class Run {
     return {.parameters = model::count_parameters(config_.model).total(),
             .tokens_per_step = tokens_per_step(),
             .instances = data_.train->size(),
-            .validation_instances = data_.validation ? data_.validation->size() : 0,
+            .validation_instances = data_.validation_instances(),
             .first_step = first,
             .memory = trainer_.memory_plan(),
             .flops_per_token = model::training_flops(config_.model, config_.data.sequence_length)};
   }
 
+  // Called by the loader's threads.
+  data::Batch batch_of(std::int64_t step) const {
+    return data::assemble(*data_.train, order_, (step - 1) * config_.batch_size, config_.batch_size,
+                          training_options_);
+  }
+
   void advance(std::int64_t step, std::int64_t first) {
-    const auto batch =
-        data::assemble(*data_.train, order_, (step - 1) * config_.batch_size, config_.batch_size, options_);
+    const auto batch = loader_->next();
     const auto result = trainer_.step(batch, step);
     const auto tokens = step * tokens_per_step();
     folder_.append_metrics(step_line(step, tokens, result));
@@ -109,15 +120,18 @@ class Run {
   }
 
   void validate_if_due(std::int64_t step) {
-    if (!data_.validation || !(step == 0 || due(config_.validation_every, step))) return;
+    if (!(step == 0 || due(config_.validation_every, step))) return;
+    for (const auto& [name, dataset] : data_.validation) validate(step, name, *dataset);
+  }
+
+  void validate(std::int64_t step, const std::string& name, const data::Dataset& dataset) {
     const auto rows = config_.micro_batch_size;
-    auto instances = data_.validation->size();
+    auto instances = dataset.size();
     if (config_.validation_batches != 0) instances = std::min(instances, config_.validation_batches * rows);
     ScoreResult sum;
     std::int64_t predicted = 0, bytes = 0;
     for (std::int64_t i = 0; i < instances; i += rows) {
-      const auto batch =
-          data::assemble_sequential(*data_.validation, i, std::min(rows, instances - i), options_);
+      const auto batch = data::assemble_sequential(dataset, i, std::min(rows, instances - i), options_);
       const auto scored = trainer_.score(batch);
       sum.loss += scored.loss;
       sum.saturated += scored.saturated;
@@ -126,6 +140,7 @@ class Run {
     }
     const Validation v{.step = step,
                        .tokens = step * tokens_per_step(),
+                       .source = data_.names_sources() ? name : "",
                        .loss = sum.loss / static_cast<double>(predicted),
                        .bits_per_byte = data::bits_per_byte(sum.loss, bytes),
                        .saturated = sum.saturated};
@@ -141,7 +156,8 @@ class Run {
   data::Order order_;
   std::vector<std::int32_t> token_bytes_;
   Trainer trainer_;
-  data::BatchOptions options_;
+  data::BatchOptions options_, training_options_;
+  std::optional<data::Loader> loader_;  // its threads read what is above: it goes first
   Clock::time_point begin_;
 };
 

@@ -22,6 +22,7 @@ struct StepProgress {
 
 struct Validation {
   std::int64_t step = 0, tokens = 0;  // tokens trained on so far
+  std::string source = {};            // empty: the recipe names no sources
   double loss = 0, bits_per_byte = 0;
   std::uint64_t saturated = 0;
 };

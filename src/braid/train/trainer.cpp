@@ -225,7 +225,8 @@ StepResult Trainer::step(const data::Batch& batch, std::int64_t step) {
           "trainer: the batch has {} sequences of {}, the run trains {} of {}", batch.instances, length,
           config_.batch_size, config_.data.sequence_length);
   work_.run(backend_, [&](Context& ctx, Arena&) { ops::fill(ctx, gradients_.flat(), 0); });
-  const auto predicted = static_cast<double>(batch.predicted);
+  // Where label masks leave nothing to predict, all sums are zero.
+  const auto predicted = static_cast<double>(std::max<std::int64_t>(batch.predicted, 1));
   for (std::int64_t first = 0; first < batch.instances; first += micro) {
     const auto token = first * length, tokens = micro * length;
     accumulate(Micro::of(batch, token, tokens), losses_at(token, tokens), 1 / predicted);
