@@ -51,12 +51,14 @@ class Source {
  public:
   virtual ~Source() = default;
   virtual std::size_t read(std::span<char> out) = 0;
+  virtual std::uint64_t position() const = 0;  // in the file itself
 };
 
 class PlainSource : public Source {
  public:
   explicit PlainSource(const fs::path& path) : file_(path) {}
   std::size_t read(std::span<char> out) override { return file_.read(out); }
+  std::uint64_t position() const override { return file_.position(); }
 
  private:
   FileBytes file_;
@@ -70,6 +72,7 @@ class GzipSource : public Source {
     require(::inflateInit2(&stream_, MAX_WBITS + kGzipOnly) == Z_OK, "{}: cannot start zlib", path.string());
   }
   ~GzipSource() override { ::inflateEnd(&stream_); }
+  std::uint64_t position() const override { return file_.position(); }
 
   std::size_t read(std::span<char> out) override {
     stream_.next_out = reinterpret_cast<Bytef*>(out.data());
@@ -111,6 +114,7 @@ class ZstdSource : public Source {
   explicit ZstdSource(const fs::path& path) : file_(path), input_(kChunk), stream_(::ZSTD_createDStream()) {
     require(stream_ != nullptr, "{}: cannot start zstd", path.string());
   }
+  std::uint64_t position() const override { return file_.position(); }
 
   std::size_t read(std::span<char> out) override {
     ZSTD_outBuffer target{out.data(), out.size(), 0};
@@ -155,6 +159,12 @@ std::unique_ptr<Source> open_source(const fs::path& path) {
 }  // namespace
 
 void for_each_line(const fs::path& path, const LineFunction& fn, std::size_t max_line_bytes) {
+  for_each_line_of(
+      path, [&](const Line& line) { return fn(line.text, line.number); }, max_line_bytes);
+}
+
+void for_each_line_of(const fs::path& path, const std::function<bool(const Line& line)>& fn,
+                      std::size_t max_line_bytes) {
   const std::unique_ptr<Source> source = open_source(path);
   std::vector<char> chunk(kChunk);
   std::string carried;  // the start of a line that the last chunk did not end
@@ -176,7 +186,7 @@ void for_each_line(const fs::path& path, const LineFunction& fn, std::size_t max
       check(carried.size() + end);
       std::string_view line = rest.substr(0, end);
       if (!carried.empty()) line = carried.append(line);
-      if (!fn(line, number)) return;
+      if (!fn({line, number, source->position()})) return;
       ++number;
       carried.clear();
       rest.remove_prefix(end + 1);
@@ -184,7 +194,7 @@ void for_each_line(const fs::path& path, const LineFunction& fn, std::size_t max
     check(carried.size() + rest.size());
     carried.append(rest);
   }
-  if (!carried.empty()) fn(carried, number);
+  if (!carried.empty()) fn({carried, number, source->position()});
 }
 
 std::string read_compressed(const fs::path& path, std::size_t max_bytes) {
