@@ -98,8 +98,9 @@ void run(const Options& o) {
       .validated =
           [&](const train::Validation& v) {
             progress.warn(v.step, "validation", v.saturated);
-            progress.line(fmt::format("validation at step {}: loss {:.4f}, {:.4f} bits per byte", v.step,
-                                      v.loss, v.bits_per_byte));
+            progress.line(fmt::format("validation{} at step {}: loss {:.4f}, {:.4f} bits per byte",
+                                      v.source.empty() ? "" : " '" + v.source + "'", v.step, v.loss,
+                                      v.bits_per_byte));
           },
       .noticed = [&](const std::string& line) { progress.line(line); },
       .stop_requested = [&] { return signals.received() != nullptr; }};

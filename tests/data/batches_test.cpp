@@ -28,9 +28,9 @@ TEST_F(BatchesTest, RemaindersAreDroppedPerFile) {
   EXPECT_EQ(data.dropped_tokens(), 3);
   const std::vector<Ids> want = {{0, 1}, {2, 3}, {5, 6}, {0, 1}};
   for (std::int64_t i = 0; i < data.size(); ++i) {
-    Ids ids(2);
-    data.read(i, ids);
-    EXPECT_EQ(ids, want[static_cast<std::size_t>(i)]) << i;
+    Instance instance;
+    data.read(i, instance);
+    EXPECT_EQ(instance.ids, want[static_cast<std::size_t>(i)]) << i;
   }
 }
 
@@ -85,11 +85,10 @@ TEST_F(BatchesTest, ErrorsSayWhatIsWrong) {
   expect_error([&] { dataset({{1, 2}}, 1); }, {"sequence length 1"});
   expect_error([&] { FixedLengthDataset({}, 4); }, {"at least one token file"});
   const FixedLengthDataset data = dataset({{0, 1, 2, 3, 10, 5}}, 2);
-  Ids two(2), three(3);
-  expect_error([&] { data.read(3, two); }, {"instance 3", "of 3"});
-  expect_error([&] { data.read(-1, two); }, {"instance -1"});
-  expect_error([&] { data.read(0, three); }, {"2 tokens", "3"});
-  expect_error([&] { data.read(2, two); }, {"0.u16", "token 4 is 10"});
+  Instance out;
+  expect_error([&] { data.read(3, out); }, {"instance 3", "of 3"});
+  expect_error([&] { data.read(-1, out); }, {"instance -1"});
+  expect_error([&] { data.read(2, out); }, {"0.u16", "token 4 is 10"});
   expect_error([&] { assemble_sequential(data, 3, 1, {}); }, {"instance 3"});
   expect_error([&] { assemble_sequential(data, 0, 0, {}); }, {"at least one instance"});
   expect_error([&] { assemble(data, Order(0, 4), 0, 1, {}); }, {"4 instances", "3"});

@@ -1,7 +1,10 @@
 #include "braid/data/build_token_files.h"
 
+#include <array>
+#include <atomic>
 #include <cmath>
 
+#include "braid/data/document_bounds.h"
 #include "braid/data/text_bytes.h"
 #include "tests/data/fixture.h"
 #include "tests/support/files.h"
@@ -186,6 +189,127 @@ TEST_F(BuildTest, ShippedCorpus) {
   EXPECT_EQ(built.validation_info.documents, 15);
   EXPECT_EQ(built.validation_info.text_bytes, 305463);
   EXPECT_EQ(built.train_info.tokens, built.train_info.text_bytes + built.train_info.documents);
+}
+
+// Counts what is tokenised, and fails at one document.
+class FailingTokenizer : public text::Tokenizer {
+ public:
+  explicit FailingTokenizer(int fail_at) : fail_at_(fail_at) {}
+  std::vector<TokenId> encode(std::string_view text) const override {
+    require(++encoded != fail_at_, "killed");
+    return bytes_->encode(text);
+  }
+  std::string decode(std::span<const TokenId> ids) const override { return bytes_->decode(ids); }
+  std::int64_t vocabulary_size() const override { return bytes_->vocabulary_size(); }
+  std::optional<TokenId> end_of_text() const override { return bytes_->end_of_text(); }
+  std::string_view file_name() const override { return bytes_->file_name(); }
+  std::string file_content() const override { return bytes_->file_content(); }
+  mutable std::atomic<int> encoded = 0;
+
+ private:
+  int fail_at_;
+  std::unique_ptr<text::Tokenizer> bytes_ = text::byte_tokenizer();
+};
+
+constexpr std::array kOutputs = {"train.u16", "train.json", "validation.u16", "validation.json"};
+
+TEST_F(BuildTest, WorkersAndShardsChangeNothing) {
+  const std::vector<fs::path> inputs = {write_lines("a.jsonl", 0, 200), write("b.txt", "one text"),
+                                        write_lines("c.jsonl", 200, 230)};
+  build(inputs, "one");
+  for (const int workers : {1, 2, 4}) {
+    const auto name = fmt::format("w{}", workers);
+    const auto built =
+        build_token_files(inputs, *tokenizer_, folder_ / name,
+                          {.validation_fraction = 0.3, .seed = 1, .workers = workers, .shard_bytes = 300});
+    EXPECT_FALSE(built.reused);
+    for (const char* file : kOutputs)
+      EXPECT_EQ(bytes(folder_ / name / file), bytes(folder_ / "one" / file)) << workers;
+    EXPECT_FALSE(fs::exists(folder_ / name / ".build"));
+  }
+}
+
+TEST_F(BuildTest, GoesOnBehindTheLastWholePart) {
+  const std::vector<fs::path> inputs = {write_lines("a.jsonl", 0, 60), write("b.txt", "one text"),
+                                        write_lines("c.jsonl", 60, 100)};
+  build(inputs, "whole");
+  for (const int stop : {5, 30, 61, 62, 90}) {
+    fs::remove_all(folder_ / "out");
+    BuildOptions options{.validation_fraction = 0.3, .seed = 1, .shard_bytes = 100};
+    const FailingTokenizer killed(stop), rest(-1);
+    expect_error([&] { build_token_files(inputs, killed, folder_ / "out", options); }, {"killed"});
+    EXPECT_FALSE(fs::exists(folder_ / "out/train.u16"));
+    BuildProgress last;
+    options.progress = [&](const BuildProgress& p) { last = p; };
+    options.workers = 2;
+    build_token_files(inputs, rest, folder_ / "out", options);
+    // A part of 100 bytes has at most 9 documents here, so no more than those are tokenised again.
+    EXPECT_LE(killed.encoded + rest.encoded, 101 + 1 + 9) << stop;
+    EXPECT_EQ(last.documents, 101);
+    EXPECT_EQ(last.input_bytes, last.total_bytes);
+    EXPECT_EQ(last.resumed, stop > 15);
+    for (const char* file : kOutputs)
+      EXPECT_EQ(bytes(folder_ / "out" / file), bytes(folder_ / "whole" / file)) << stop;
+  }
+}
+
+TEST_F(BuildTest, PartsOfOtherThingsOrDamagedAreNotUsed) {
+  const fs::path input = write_lines("a.jsonl", 0, 60);
+  BuildOptions options{.validation_fraction = 0.3, .seed = 1, .shard_bytes = 100};
+  const auto interrupt = [&] {
+    fs::remove_all(folder_ / "out");
+    expect_error([&] { build_token_files({input}, FailingTokenizer(50), folder_ / "out", options); },
+                 {"killed"});
+    ASSERT_TRUE(fs::exists(folder_ / "out/.build/000001.json"));
+  };
+  const auto encoded_now = [&](const BuildOptions& o) {
+    const FailingTokenizer tokenizer(-1);
+    build_token_files({input}, tokenizer, folder_ / "out", o);
+    return tokenizer.encoded.load();
+  };
+  interrupt();
+  EXPECT_LT(encoded_now(options), 25);
+  interrupt();
+  BuildOptions other = options;
+  other.seed = 2;
+  EXPECT_EQ(encoded_now(other), 60);
+  interrupt();
+  auto part = bytes(folder_ / "out/.build/000000-train.u16");
+  part[4] = static_cast<char>(part[4] ^ 1);
+  io::write_file(folder_ / "out/.build/000000-train.u16", part);
+  EXPECT_EQ(encoded_now(options), 60);
+  build({input}, "whole");
+  for (const char* file : kOutputs) EXPECT_EQ(bytes(folder_ / "out" / file), bytes(folder_ / "whole" / file));
+}
+
+TEST_F(BuildTest, ErrorsAreTheFirstWhateverTheWorkers) {
+  std::string lines;
+  for (int i = 0; i < 100; ++i) lines += i == 40 || i == 41 ? "{\"text\": 3}\n" : "{\"text\": \"x\"}\n";
+  const auto input = write("a.jsonl", lines);
+  for (const int workers : {1, 4}) {
+    expect_error(
+        [&] {
+          build_token_files({input}, *tokenizer_, folder_ / "out", {.workers = workers, .shard_bytes = 20});
+        },
+        {"a.jsonl: line 41", "text"});
+  }
+  expect_error([&] { build_token_files({input}, *tokenizer_, folder_ / "out", {.workers = 0}); },
+               {"0 workers"});
+}
+
+TEST_F(BuildTest, WritesDocumentBounds) {
+  const fs::path input = write_lines("a.jsonl", 0, 30);
+  BuildOptions options{.validation_fraction = 0.3, .seed = 1, .bounds = true};
+  const auto built = build_token_files({input}, *tokenizer_, folder_ / "out", options);
+  const auto documents = read_document_bounds(folder_ / "out/train.csv.gz", built.train_info.tokens);
+  EXPECT_EQ(static_cast<std::int64_t>(documents.size()), built.train_info.documents);
+  EXPECT_EQ(documents.back().end, built.train_info.tokens);
+  fs::remove(folder_ / "out/validation.csv.gz");
+  EXPECT_TRUE(build_token_files({input}, *tokenizer_, folder_ / "out", options).reused);
+  EXPECT_TRUE(fs::exists(folder_ / "out/validation.csv.gz"));
+  options.seed = 3, options.bounds = false;  // a list of other tokens must not stay behind
+  build_token_files({input}, *tokenizer_, folder_ / "out", options);
+  EXPECT_FALSE(fs::exists(folder_ / "out/train.csv.gz"));
 }
 
 }  // namespace

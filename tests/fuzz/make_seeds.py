@@ -99,6 +99,19 @@ def token_files():
     yield "empty", b"\1"
 
 
+def data_lists():
+    yield "mix", b"\0# comment\nweb,a/{TOKENIZER}/0.npy\r\n\nb.npy\n"
+    yield "mix-bad", b"\0web,\na,b,c\ns3://x/y.npy"
+    yield "mix-zero", b"\0a,b\0c"
+    for name, text in (("bounds", b"0,3\n3,3\n3,9,id,x\r\n\n10,64\n"), ("bounds-back", b"0,5\n4,6\n"),
+                       ("bounds-large", b"0,99999999999999999999\n"), ("bounds-outside", b"0,65\n")):
+        yield name, b"\1" + text
+        yield name + "-gz", b"\2" + gzip.compress(text, mtime=0)
+    yield "bounds-gz-cut", b"\2" + gzip.compress(b"0,3\n", mtime=0)[:-4]
+    yield "mask", b"\3\0\1\1\0"
+    yield "mask-bad", b"\3\0\1\2"
+
+
 def configs():
     sizes = {"vocab_size": 320, "hidden_size": 64, "intermediate_size": 112, "num_hidden_layers": 4,
              "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -123,7 +136,7 @@ def configs():
 
 def main(root):
     for name, seeds in (("safetensors", safetensors), ("json", jsons), ("toml", tomls), ("compressed", compressed),
-                        ("tokenizer", tokenizers), ("token_file", token_files),
+                        ("tokenizer", tokenizers), ("token_file", token_files), ("data_lists", data_lists),
                         ("config", configs)):
         os.makedirs(os.path.join(root, name), exist_ok=True)
         for seed, data in seeds():

@@ -102,8 +102,8 @@ TEST(Run, TokenFilesOfAnotherTokenizerAreRefused) {
   put(data / "train.json", sidecar);
   auto config = config_in(folder.path());
   config.folder = folder.path() / "other";
-  config.data.documents = {};
-  config.data.train = {data / "train.u16"};
+  config.data.sources[0].documents = {};
+  config.data.sources[0].train = {data / "train.u16"};
   const auto message = message_of([&] { run(config); });
   EXPECT_HOLDS(message, "aaaaaaaaaaaaaaaa");
 }

@@ -7,19 +7,46 @@
 namespace braid::data {
 namespace {
 
-// Appends the segments and positions of the instance that begins at `begin`.
-void add_segments(Batch& batch, std::int64_t begin, BatchOptions options) {
-  std::int32_t position = 0;
-  for (std::int64_t i = begin; i < begin + batch.sequence_length; ++i) {
-    const auto at = static_cast<std::size_t>(i);
-    const bool after_end = i > begin && batch.ids[at - 1] == options.end_of_text;
-    if (options.document_masking == DocumentMasking::yes && after_end) {
-      batch.segment_offsets.push_back(static_cast<std::int32_t>(i));
-      position = 0;
-    }
-    batch.positions[at] = position++;
+constexpr std::int32_t kNoTarget = -1;
+
+// The instance's row of the batch, which begins at `begin`.
+void add_targets(Batch& batch, const Instance& instance, std::size_t begin, const BatchOptions& options) {
+  const std::size_t used = instance.ids.size() - static_cast<std::size_t>(instance.padding);
+  const auto ids = std::span(instance.ids).first(used);
+  const bool masked = options.instance_filter && is_repetitive(ids, *options.instance_filter);
+  batch.filtered += masked;
+  std::fill_n(batch.targets.begin() + static_cast<std::ptrdiff_t>(begin), instance.ids.size(), kNoTarget);
+  for (std::size_t next = 1; next < used; ++next) {
+    if (!instance.labels.empty() && instance.labels[next] == 0) continue;
+    ++batch.predicted;
+    if (!masked) batch.targets[begin + next - 1] = ids[next];
   }
-  batch.segment_offsets.push_back(static_cast<std::int32_t>(begin + batch.sequence_length));
+}
+
+// Calls fn with the place of every token of the instance, after the first, that begins a segment.
+template <class Fn>
+void for_each_start(const Instance& instance, const BatchOptions& options, const Fn& fn) {
+  const std::size_t length = instance.ids.size(), used = length - static_cast<std::size_t>(instance.padding);
+  if (options.document_masking == DocumentMasking::yes) {
+    for (const std::int64_t start : instance.documents) {
+      if (start > 0) fn(static_cast<std::size_t>(start));
+    }
+    for (std::size_t i = 1; i < used && instance.documents.empty(); ++i) {
+      if (instance.ids[i - 1] == options.end_of_text) fn(i);
+    }
+  }
+  if (used > 0 && used < length) fn(used);
+}
+
+void add_segments(Batch& batch, const Instance& instance, std::size_t begin, const BatchOptions& options) {
+  std::size_t from = begin;
+  const auto end_at = [&](std::size_t end) {
+    for (std::size_t i = from; i < end; ++i) batch.positions[i] = static_cast<std::int32_t>(i - from);
+    batch.segment_offsets.push_back(static_cast<std::int32_t>(end));
+    from = end;
+  };
+  for_each_start(instance, options, [&](std::size_t start) { end_at(begin + start); });
+  end_at(begin + instance.ids.size());
 }
 
 }  // namespace
@@ -35,15 +62,14 @@ Batch assemble(const Dataset& dataset, std::span<const std::int64_t> instances, 
   Batch batch;
   batch.instances = count;
   batch.sequence_length = length;
-  batch.predicted = count * (length - 1);
   batch.ids.resize(total), batch.targets.resize(total), batch.positions.resize(total);
   batch.segment_offsets.push_back(0);
+  Instance instance;
   for (std::size_t begin = 0; begin < total; begin += row) {
-    const std::span<std::int32_t> ids = std::span(batch.ids).subspan(begin, row);
-    dataset.read(instances[begin / row], ids);
-    const auto targets = batch.targets.begin() + static_cast<std::ptrdiff_t>(begin);
-    *std::copy(ids.begin() + 1, ids.end(), targets) = -1;
-    add_segments(batch, static_cast<std::int64_t>(begin), options);
+    dataset.read(instances[begin / row], instance);
+    std::ranges::copy(instance.ids, batch.ids.begin() + static_cast<std::ptrdiff_t>(begin));
+    add_targets(batch, instance, begin, options);
+    add_segments(batch, instance, begin, options);
   }
   return batch;
 }

@@ -1,17 +1,15 @@
 #include "braid/data/build_token_files.h"
 
 #include <array>
-#include <chrono>
-#include <memory>
 #include <optional>
 #include <utility>
 
+#include "braid/data/build_shards.h"
+#include "braid/data/document_bounds.h"
 #include "braid/data/documents.h"
 
 namespace braid::data {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 constexpr int kBuildVersion = 1;  // raise it when the same inputs would give other bytes
 constexpr std::array kSplits = {"train", "validation"};
@@ -94,7 +92,7 @@ std::optional<BuiltTokenFiles> find_earlier(const Plan& plan, const Vocabulary& 
 // All of an earlier result, of either width, so that no file of it is left beside the new ones.
 void remove_earlier(const fs::path& folder) {
   for (const std::string split : kSplits) {
-    for (const char* ending : {".json", ".u16", ".u32"}) {
+    for (const char* ending : {".json", ".u16", ".u32", ".csv.gz", ".mask"}) {
       std::error_code error;
       fs::remove(folder / (split + ending), error);
       require(!error, "cannot remove {}: {}", (folder / (split + ending)).string(), error.message());
@@ -102,45 +100,21 @@ void remove_earlier(const fs::path& folder) {
   }
 }
 
-class Reporter {
- public:
-  explicit Reporter(const BuildOptions& options) : report_(options.progress) {}
-  BuildProgress& counts() { return counts_; }
-  void tick() {
-    if (Clock::now() - last_ >= std::chrono::milliseconds(500)) report();
-  }
-  void report() {
-    last_ = Clock::now();
-    counts_.seconds = std::chrono::duration<double>(last_ - start_).count();
-    if (report_) report_(counts_);
-  }
+// What the parts of a build depend on.
+std::string plan_text(const Plan& plan, const Vocabulary& vocabulary) {
+  nlohmann::json json = plan.made;
+  json.erase("inputs");  // names do not matter
+  json["tokenizer"] = vocabulary.tokenizer;
+  json["vocabulary_size"] = vocabulary.size;
+  return json.dump(2) + "\n";
+}
 
- private:
-  std::function<void(const BuildProgress&)> report_;
-  BuildProgress counts_;
-  Clock::time_point start_ = Clock::now(), last_ = start_;
-};
-
-void tokenize(const Plan& plan, const text::Tokenizer& tokenizer, const BuildOptions& options,
-              TokenFileWriter& train, TokenFileWriter* validation) {
-  Reporter reporter(options);
-  for (const fs::path& file : plan.files) {
-    for_each_document(file, [&](Document&& document) {
-      BuildProgress& counts = reporter.counts();
-      ++(document.text.empty() ? counts.empty_documents : counts.documents);
-      if (document.text.empty()) return true;
-      const bool held_out =
-          validation != nullptr && in_validation(document.text, options.validation_fraction, options.seed);
-      const std::vector<TokenId> ids = tokenizer.encode(document.text);
-      const auto bytes = static_cast<std::int64_t>(document.text.size());
-      (held_out ? *validation : train).append_document(ids, bytes);
-      counts.text_bytes += bytes;
-      counts.tokens += static_cast<std::int64_t>(ids.size()) + 1;
-      reporter.tick();
-      return true;
-    });
+void write_bounds(const fs::path& path, TokenId end_of_text) {
+  const fs::path list = bounds_path(path);
+  std::error_code error;
+  if (!path.empty() && !fs::exists(list, error)) {
+    write_document_bounds(list, document_bounds(TokenFile(path), end_of_text));
   }
-  reporter.report();
 }
 
 }  // namespace
@@ -149,24 +123,42 @@ bool in_validation(std::string_view text, double fraction, std::uint64_t seed) {
   return static_cast<double>(Hash64(seed).update(text).value() >> 11) * 0x1p-53 < fraction;
 }
 
+double BuildProgress::bytes_per_second() const {
+  return seconds > 0 ? static_cast<double>(text_bytes - resumed_text_bytes) / seconds : 0;
+}
+
+double BuildProgress::seconds_left() const {
+  const auto done = static_cast<double>(input_bytes - resumed_bytes);
+  return done > 0 ? seconds * static_cast<double>(total_bytes - input_bytes) / done : 0;
+}
+
 BuiltTokenFiles build_token_files(const std::vector<fs::path>& inputs, const text::Tokenizer& tokenizer,
                                   const fs::path& folder, const BuildOptions& options) {
   require(!inputs.empty(), "no input files or folders to build token files from");
   require(options.validation_fraction >= 0 && options.validation_fraction < 1,
           "the validation fraction is {}, expected at least 0 and below 1", options.validation_fraction);
+  require(options.workers >= 1, "{} workers, expected at least 1", options.workers);
+  require(options.shard_bytes >= 1, "shards of {} bytes, expected at least 1", options.shard_bytes);
   const Vocabulary vocabulary = vocabulary_of(tokenizer);
   const Plan plan = make_plan(inputs, folder, vocabulary, options);
-  if (auto earlier = find_earlier(plan, vocabulary)) return *std::move(earlier);
+  const auto add_bounds = [&] {
+    if (!options.bounds) return;
+    write_bounds(plan.train, vocabulary.end_of_text);
+    write_bounds(plan.validation, vocabulary.end_of_text);
+  };
+  if (auto earlier = find_earlier(plan, vocabulary)) {
+    add_bounds();
+    return *std::move(earlier);
+  }
 
-  std::error_code error;
-  fs::create_directories(folder, error);
-  require(!error, "cannot create the folder {}: {}", folder.string(), error.message());
+  ShardedBuild work(folder / ".build", plan_text(plan, vocabulary), vocabulary, options);
+  work.run(plan.files, tokenizer);
   io::remove_leftovers(plan.train);
   if (!plan.validation.empty()) io::remove_leftovers(plan.validation);
   TokenFileWriter train(plan.train, vocabulary);
+  work.write(kTrain, train);
   std::optional<TokenFileWriter> validation;
-  if (!plan.validation.empty()) validation.emplace(plan.validation, vocabulary);
-  tokenize(plan, tokenizer, options, train, validation ? &*validation : nullptr);
+  if (!plan.validation.empty()) work.write(kValidation, validation.emplace(plan.validation, vocabulary));
   require(train.info().tokens > 0 || (validation && validation->info().tokens > 0),
           "{}: no document with text in it, nor in the other inputs", inputs.front().string());
   const auto refuse_empty = [&](const TokenFileWriter& writer, const char* split) {
@@ -183,6 +175,8 @@ BuiltTokenFiles build_token_files(const std::vector<fs::path>& inputs, const tex
   built.train = plan.train, built.validation = plan.validation;
   built.train_info = train.commit(made_for(plan, kSplits[0]));
   if (validation) built.validation_info = validation->commit(made_for(plan, kSplits[1]));
+  work.finish();
+  add_bounds();
   return built;
 }
 

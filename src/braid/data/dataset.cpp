@@ -21,13 +21,18 @@ FixedLengthDataset::FixedLengthDataset(std::vector<TokenFile> files, std::int64_
           files_.front().path().string(), longest, sequence_length);
 }
 
-void FixedLengthDataset::read(std::int64_t index, std::span<TokenId> ids) const {
+void FixedLengthDataset::read(std::int64_t index, Instance& out) const {
   require(index >= 0 && index < size(), "instance {} is outside the dataset of {}", index, size());
-  require(static_cast<std::int64_t>(ids.size()) == sequence_length_,
-          "an instance has {} tokens, but there is room for {}", sequence_length_, ids.size());
-  const auto file = static_cast<std::size_t>(std::ranges::upper_bound(ends_, index) - ends_.begin());
-  const std::int64_t before = file == 0 ? 0 : ends_[file - 1];
-  files_[file].read((index - before) * sequence_length_, ids);
+  const auto at = static_cast<std::size_t>(std::ranges::upper_bound(ends_, index) - ends_.begin());
+  const TokenFile& file = files_[at];
+  const std::int64_t first = (index - (at == 0 ? 0 : ends_[at - 1])) * sequence_length_;
+  const auto length = static_cast<std::size_t>(sequence_length_);
+  out.documents.clear();
+  out.padding = 0;
+  out.ids.resize(length);
+  file.read(first, out.ids);
+  out.labels.resize(file.label_mask() ? length : 0);
+  if (file.label_mask()) file.label_mask()->read(first, out.labels);
 }
 
 }  // namespace braid::data

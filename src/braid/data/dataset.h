@@ -1,20 +1,27 @@
 // What can be trained on: instances of one length, by index.
 #pragma once
 #include <cstdint>
-#include <span>
 #include <vector>
 
 #include "braid/data/token_file.h"
 
 namespace braid::data {
 
+// One instance. The vectors keep their memory from one read to the next.
+struct Instance {
+  std::vector<TokenId> ids;             // sequence_length, the padding included
+  std::vector<std::uint8_t> labels;     // as many: 1 where the token may be a target; empty: everywhere
+  std::vector<std::int64_t> documents;  // where documents begin, from 0 on; empty: after each end of text
+  std::int64_t padding = 0;             // how many of the last tokens are there only to fill the instance
+};
+
 class Dataset {
  public:
   virtual ~Dataset() = default;
   virtual std::int64_t size() const = 0;  // instances
   virtual std::int64_t sequence_length() const = 0;
-  // A pure function of the index; ids: sequence_length tokens.
-  virtual void read(std::int64_t index, std::span<TokenId> ids) const = 0;
+  // Overwrites `out`; a pure function of the index, safe from several threads.
+  virtual void read(std::int64_t index, Instance& out) const = 0;
 };
 
 // Each file cut into blocks of `sequence_length` tokens; the remainder of each file is dropped (OLMo-core).
@@ -26,7 +33,7 @@ class FixedLengthDataset : public Dataset {
   std::int64_t sequence_length() const override { return sequence_length_; }
   std::int64_t dropped_tokens() const { return dropped_tokens_; }
   const std::vector<TokenFile>& files() const { return files_; }
-  void read(std::int64_t index, std::span<TokenId> ids) const override;
+  void read(std::int64_t index, Instance& out) const override;
 
  private:
   std::vector<TokenFile> files_;

@@ -39,15 +39,6 @@ std::string id_of(const io::Fields& fields, const fs::path& path, std::int64_t l
   return fields.string("id");
 }
 
-Document parse_line(std::string_view text, const fs::path& path, std::int64_t line) {
-  const std::string source = fmt::format("{}: line {}", path.string(), line);
-  const nlohmann::json object = io::parse_json(text, source);
-  const io::Fields fields(object, source);
-  return {id_of(fields, path, line), fields.string_or("source", ""), fields.string("text")};
-}
-
-bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r") == line.npos; }
-
 // False when fn stopped early.
 bool read_file_documents(const fs::path& path, const DocumentFunction& fn) {
   if (document_ending(path).starts_with(".txt")) {
@@ -55,13 +46,22 @@ bool read_file_documents(const fs::path& path, const DocumentFunction& fn) {
   }
   bool more = true;
   io::for_each_line(path, [&](std::string_view line, std::int64_t number) {
-    if (!is_blank(line)) more = fn(parse_line(line, path, number));
+    if (!is_blank(line)) more = fn(parse_document(line, path, number));
     return more;
   });
   return more;
 }
 
 }  // namespace
+
+Document parse_document(std::string_view line, const fs::path& path, std::int64_t number) {
+  const std::string source = fmt::format("{}: line {}", path.string(), number);
+  const nlohmann::json object = io::parse_json(line, source);
+  const io::Fields fields(object, source);
+  return {id_of(fields, path, number), fields.string_or("source", ""), fields.string("text")};
+}
+
+bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r") == line.npos; }
 
 std::string_view document_ending(const fs::path& path) {
   const std::string name = path.filename().string();

@@ -32,4 +32,8 @@ std::vector<fs::path> document_files(const fs::path& path);
 using DocumentFunction = std::function<bool(Document&& document)>;
 void for_each_document(const fs::path& path, const DocumentFunction& fn);
 
+// One line of a JSON Lines file, which it and its number name in errors. Blank ones are no documents.
+Document parse_document(std::string_view line, const fs::path& path, std::int64_t number);
+bool is_blank(std::string_view line);
+
 }  // namespace braid::data

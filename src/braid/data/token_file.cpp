@@ -71,6 +71,7 @@ std::string token_file_name(std::string_view stem, std::int64_t vocabulary_size)
 }
 
 fs::path sidecar_path(const fs::path& token_file) { return fs::path(token_file).replace_extension(".json"); }
+fs::path bounds_path(const fs::path& token_file) { return fs::path(token_file).replace_extension(".csv.gz"); }
 
 std::string tokenizer_fingerprint(const text::Tokenizer& tokenizer) {
   return Hash64()
@@ -100,7 +101,26 @@ TokenFileWriter::TokenFileWriter(const fs::path& path, const Vocabulary& vocabul
   buffer_.reserve(kBufferBytes + sizeof(std::uint32_t));
 }
 
+void TokenFileWriter::append_labelled(std::span<const TokenId> ids, std::span<const std::uint8_t> labels,
+                                      std::int64_t text_bytes) {
+  require(ids.size() == labels.size(), "{}: {} labels for {} tokens", path_.string(), labels.size(),
+          ids.size());
+  require(mask_ || info_.tokens == 0, "{}: tokens with labels after tokens without", path_.string());
+  for (const std::uint8_t label : labels)
+    require(label <= 1, "{}: label {}, expected 0 or 1", path_.string(), label);
+  if (!mask_) mask_.emplace(label_mask_path(path_));
+  const auto bytes = std::as_bytes(labels);
+  mask_hash_.update(bytes);
+  mask_->write(bytes);
+  append_ids(ids, text_bytes);
+}
+
 void TokenFileWriter::append(std::span<const TokenId> ids, std::int64_t text_bytes) {
+  require(!mask_, "{}: tokens without labels after tokens with them", path_.string());
+  append_ids(ids, text_bytes);
+}
+
+void TokenFileWriter::append_ids(std::span<const TokenId> ids, std::int64_t text_bytes) {
   const auto width = static_cast<std::size_t>(info_.width);
   for (const TokenId id : ids) {
     require(id >= 0 && id < info_.vocabulary.size,
@@ -133,9 +153,16 @@ TokenFileInfo TokenFileWriter::commit(nlohmann::json made) {
   info_.content_hash = hash_.hex();
   info_.made = std::move(made);
   const fs::path sidecar = sidecar_path(path_);
-  std::error_code error;
-  fs::remove(sidecar, error);  // of an earlier file of this name
-  require(!error, "cannot remove {}: {}", sidecar.string(), error.message());
+  for (const fs::path& earlier : {sidecar, bounds_path(path_)}) {  // of an earlier file of this name
+    std::error_code error;
+    fs::remove(earlier, error);
+    require(!error, "cannot remove {}: {}", earlier.string(), error.message());
+  }
+  if (mask_) {
+    info_.label_mask = label_mask_path(path_).filename().string();
+    info_.label_mask_hash = mask_hash_.hex();
+    mask_->commit();
+  }
   file_.commit();
   io::write_file(sidecar, format_token_file_info(info_));
   return info_;
@@ -149,6 +176,11 @@ TokenFile::TokenFile(const fs::path& path, const TokenFileOptions& options)
   require(vocabulary_size_ != 0, "{}: no sidecar {}, so the vocabulary size must be given", path.string(),
           sidecar_path(path).string());
   width_for(vocabulary_size_);  // checks its range
+  if (!options.label_mask.empty()) {
+    label_mask_.emplace(options.label_mask, size_);
+  } else if (info_ && !info_->label_mask.empty()) {
+    label_mask_.emplace(fs::path(path).replace_filename(info_->label_mask), size_);
+  }
 }
 
 void TokenFile::read_sidecar(const TokenFileOptions& options) {
@@ -180,6 +212,18 @@ void TokenFile::read(std::int64_t first, std::span<TokenId> ids) const {
     copy_checked<std::uint16_t>(ids, from, *this, first);
   } else {
     copy_checked<std::uint32_t>(ids, from, *this, first);
+  }
+}
+
+void TokenFile::read_stored(std::int64_t first, std::span<std::uint32_t> numbers) const {
+  const auto count = static_cast<std::int64_t>(numbers.size());
+  require(first >= 0 && first <= size_ && count <= size_ - first, "{}: tokens {} to {} are outside its {}",
+          path().string(), first, first + count, size_);
+  const std::byte* from = file_.bytes().data() + first * bytes_of(width_);
+  for (std::uint32_t& number : numbers) {
+    number = 0;  // little-endian, so the low bytes come first
+    std::memcpy(&number, from, static_cast<std::size_t>(width_));
+    from += bytes_of(width_);
   }
 }
 

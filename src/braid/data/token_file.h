@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "braid/data/hash.h"
+#include "braid/data/label_mask.h"
 #include "braid/io/files.h"
 #include "braid/text/tokenizer.h"
 
@@ -25,6 +26,7 @@ TokenWidth width_for(std::int64_t vocabulary_size);         // u16 up to 65,536 
 std::optional<TokenWidth> width_of_name(const fs::path& path);
 std::string token_file_name(std::string_view stem, std::int64_t vocabulary_size);  // "train.u16"
 fs::path sidecar_path(const fs::path& token_file);                                 // NAME.u16 → NAME.json
+fs::path bounds_path(const fs::path& token_file);  // NAME.u16, NAME.npy → NAME.csv.gz (document_bounds.h)
 
 // Changes when the tokenizer would write other ids: a hash of the file that restores it.
 std::string tokenizer_fingerprint(const text::Tokenizer& tokenizer);
@@ -33,7 +35,7 @@ std::string tokenizer_fingerprint(const text::Tokenizer& tokenizer);
 struct Vocabulary {
   std::int64_t size = 0;  // one past the largest id
   TokenId end_of_text = -1;
-  std::string tokenizer;  // fingerprint; empty when unknown
+  std::string tokenizer = {};  // fingerprint; empty when unknown
 };
 Vocabulary vocabulary_of(const text::Tokenizer& tokenizer);  // an error when it has no end of text
 
@@ -41,10 +43,12 @@ Vocabulary vocabulary_of(const text::Tokenizer& tokenizer);  // an error when it
 struct TokenFileInfo {
   Vocabulary vocabulary;
   TokenWidth width = TokenWidth::u16;
-  std::int64_t documents = 0;   // end-of-text ids in the file
-  std::int64_t tokens = 0;      // end-of-text ids included
-  std::int64_t text_bytes = 0;  // of the texts before tokenization; end of text counts none
-  std::string content_hash;     // Hash64 of the token file's bytes
+  std::int64_t documents = 0;        // end-of-text ids in the file
+  std::int64_t tokens = 0;           // end-of-text ids included
+  std::int64_t text_bytes = 0;       // of the texts before tokenization; end of text counts none
+  std::string content_hash = {};     // Hash64 of the token file's bytes
+  std::string label_mask = {};       // name of the label mask beside the file; empty: there is none
+  std::string label_mask_hash = {};  // Hash64 of its bytes; empty: unknown
   nlohmann::json made = nlohmann::json::object();  // how it was made, for people and for up-to-date checks
 };
 TokenFileInfo parse_token_file_info(std::string_view json, const std::string& source);
@@ -59,24 +63,32 @@ class TokenFileWriter {
   // Ids as they are; `text_bytes` is the length of the text they stand for.
   void append(std::span<const TokenId> ids, std::int64_t text_bytes);
   void append_document(std::span<const TokenId> ids, std::int64_t text_bytes);  // and the end of text
+  // With one label for each id, 1 where it may be a target: they go into NAME.mask, which the sidecar names.
+  // All of a file's ids come with labels, or none.
+  void append_labelled(std::span<const TokenId> ids, std::span<const std::uint8_t> labels,
+                       std::int64_t text_bytes);
   const TokenFileInfo& info() const { return info_; }
-  // Durable and atomic; the sidecar comes last, so that it never describes other tokens.
+  // Durable and atomic; the sidecar comes last, so that it never describes other tokens. A list of document
+  // bounds that is there from an earlier file of this name is removed.
   TokenFileInfo commit(nlohmann::json made = nlohmann::json::object());
 
  private:
+  void append_ids(std::span<const TokenId> ids, std::int64_t text_bytes);
   void flush();
 
   fs::path path_;
   io::AtomicFile file_;
   TokenFileInfo info_;
-  Hash64 hash_;
+  Hash64 hash_, mask_hash_;
   std::vector<std::byte> buffer_;
+  std::optional<io::AtomicFile> mask_;
 };
 
 struct TokenFileOptions {
   std::optional<TokenWidth> width = {};  // where the name does not say it
   std::int64_t vocabulary_size = 0;  // ids must be below it; 0: from the sidecar, which must then be there
   std::string tokenizer = {};        // fingerprint that a sidecar must carry; empty: any
+  fs::path label_mask = {};          // empty: the one that the sidecar names, if it does
 };
 
 struct TokenScan {
@@ -98,6 +110,11 @@ class TokenFile {
 
   // Tokens [first, first + ids.size()). An id outside the vocabulary is an error naming file and position.
   void read(std::int64_t first, std::span<TokenId> ids) const;
+  const LabelMask* label_mask() const {
+    return label_mask_ ? &*label_mask_ : nullptr;
+  }  // null: all are labels
+  // The numbers as they are stored, with no look at the vocabulary.
+  void read_stored(std::int64_t first, std::span<std::uint32_t> numbers) const;
   // Reads and checks everything.
   TokenScan scan(TokenId end_of_text) const;
   // Scans, and compares with the sidecar, which must be there.
@@ -110,6 +127,7 @@ class TokenFile {
   TokenWidth width_ = TokenWidth::u16;
   std::int64_t size_ = 0, vocabulary_size_ = 0;
   std::optional<TokenFileInfo> info_;
+  std::optional<LabelMask> label_mask_;
 };
 
 }  // namespace braid::data

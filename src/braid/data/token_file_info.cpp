@@ -37,12 +37,19 @@ TokenFileInfo parse_token_file_info(std::string_view json, const std::string& so
   info.documents = fields.integer("documents", 0, info.tokens);
   info.text_bytes = fields.integer("text_bytes", 0);
   info.content_hash = hash_field(fields, "content_hash");
+  if (fields.has("label_mask")) {
+    info.label_mask = fields.string("label_mask");
+    const bool plain = !info.label_mask.empty() && info.label_mask.find('/') == info.label_mask.npos &&
+                       info.label_mask != "." && info.label_mask != "..";
+    if (!plain) fields.reject("label_mask", "is not the name of a file beside the token file");
+    if (fields.has("label_mask_hash")) info.label_mask_hash = hash_field(fields, "label_mask_hash");
+  }
   if (fields.has("made")) {
     fields.object("made");  // checks that it is one
     info.made = fields.at("made");
   }
   fields.allow_only({"format", "version", "width", "vocabulary_size", "end_of_text", "tokenizer", "tokens",
-                     "documents", "text_bytes", "content_hash", "made"});
+                     "documents", "text_bytes", "content_hash", "label_mask", "label_mask_hash", "made"});
   return info;
 }
 
@@ -58,6 +65,8 @@ std::string format_token_file_info(const TokenFileInfo& info) {
                          {"content_hash", info.content_hash},
                          {"made", info.made}};
   if (!info.vocabulary.tokenizer.empty()) root["tokenizer"] = info.vocabulary.tokenizer;
+  if (!info.label_mask.empty()) root["label_mask"] = info.label_mask;
+  if (!info.label_mask_hash.empty()) root["label_mask_hash"] = info.label_mask_hash;
   return root.dump(2) + "\n";
 }
 

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cerrno>
+#include <limits>
 #include <memory>
 #include <system_error>
 #include <vector>
@@ -50,12 +51,14 @@ class Source {
  public:
   virtual ~Source() = default;
   virtual std::size_t read(std::span<char> out) = 0;
+  virtual std::uint64_t position() const = 0;  // in the file itself
 };
 
 class PlainSource : public Source {
  public:
   explicit PlainSource(const fs::path& path) : file_(path) {}
   std::size_t read(std::span<char> out) override { return file_.read(out); }
+  std::uint64_t position() const override { return file_.position(); }
 
  private:
   FileBytes file_;
@@ -69,6 +72,7 @@ class GzipSource : public Source {
     require(::inflateInit2(&stream_, MAX_WBITS + kGzipOnly) == Z_OK, "{}: cannot start zlib", path.string());
   }
   ~GzipSource() override { ::inflateEnd(&stream_); }
+  std::uint64_t position() const override { return file_.position(); }
 
   std::size_t read(std::span<char> out) override {
     stream_.next_out = reinterpret_cast<Bytef*>(out.data());
@@ -110,6 +114,7 @@ class ZstdSource : public Source {
   explicit ZstdSource(const fs::path& path) : file_(path), input_(kChunk), stream_(::ZSTD_createDStream()) {
     require(stream_ != nullptr, "{}: cannot start zstd", path.string());
   }
+  std::uint64_t position() const override { return file_.position(); }
 
   std::size_t read(std::span<char> out) override {
     ZSTD_outBuffer target{out.data(), out.size(), 0};
@@ -154,6 +159,12 @@ std::unique_ptr<Source> open_source(const fs::path& path) {
 }  // namespace
 
 void for_each_line(const fs::path& path, const LineFunction& fn, std::size_t max_line_bytes) {
+  for_each_line_of(
+      path, [&](const Line& line) { return fn(line.text, line.number); }, max_line_bytes);
+}
+
+void for_each_line_of(const fs::path& path, const std::function<bool(const Line& line)>& fn,
+                      std::size_t max_line_bytes) {
   const std::unique_ptr<Source> source = open_source(path);
   std::vector<char> chunk(kChunk);
   std::string carried;  // the start of a line that the last chunk did not end
@@ -175,7 +186,7 @@ void for_each_line(const fs::path& path, const LineFunction& fn, std::size_t max
       check(carried.size() + end);
       std::string_view line = rest.substr(0, end);
       if (!carried.empty()) line = carried.append(line);
-      if (!fn(line, number)) return;
+      if (!fn({line, number, source->position()})) return;
       ++number;
       carried.clear();
       rest.remove_prefix(end + 1);
@@ -183,7 +194,7 @@ void for_each_line(const fs::path& path, const LineFunction& fn, std::size_t max
     check(carried.size() + rest.size());
     carried.append(rest);
   }
-  if (!carried.empty()) fn(carried, number);
+  if (!carried.empty()) fn({carried, number, source->position()});
 }
 
 std::string read_compressed(const fs::path& path, std::size_t max_bytes) {
@@ -195,6 +206,26 @@ std::string read_compressed(const fs::path& path, std::size_t max_bytes) {
     text.append(chunk.data(), size);
   }
   return text;
+}
+
+std::string gzip(std::string_view text) {
+  constexpr int kGzip = 16, kDefaultMemory = 8;
+  require(text.size() <= std::numeric_limits<uInt>::max(), "cannot gzip {} bytes at once, at most 4 GiB",
+          text.size());
+  z_stream stream{};
+  require(::deflateInit2(&stream, Z_DEFAULT_COMPRESSION, Z_DEFLATED, MAX_WBITS + kGzip, kDefaultMemory,
+                         Z_DEFAULT_STRATEGY) == Z_OK,
+          "cannot start zlib");
+  std::string out(::deflateBound(&stream, text.size()), '\0');
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+  stream.avail_in = static_cast<uInt>(text.size());
+  stream.next_out = reinterpret_cast<Bytef*>(out.data());
+  stream.avail_out = static_cast<uInt>(out.size());
+  const int status = ::deflate(&stream, Z_FINISH);
+  out.resize(stream.total_out);
+  ::deflateEnd(&stream);
+  require(status == Z_STREAM_END, "zlib could not compress {} bytes", text.size());
+  return out;
 }
 
 }  // namespace braid::io

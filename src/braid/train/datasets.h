@@ -11,9 +11,22 @@ namespace braid::train {
 
 using NoticeFunction = std::function<void(const std::string&)>;  // one line; may be empty
 
+struct NamedDataset {
+  std::string name;
+  std::unique_ptr<data::Dataset> dataset;
+};
+
 struct Datasets {
-  std::unique_ptr<data::Dataset> train, validation;                   // validation may be null
-  nlohmann::ordered_json contents = nlohmann::ordered_json::array();  // tokens and content hash of every file
+  std::unique_ptr<data::Dataset> train;
+  std::vector<NamedDataset> validation;  // may be empty
+  // Tokens and content hash of every file, and of a label mask where there is one.
+  nlohmann::ordered_json contents = nlohmann::ordered_json::array();
+
+  std::int64_t validation_instances() const;
+  // Whether validations are told apart by name.
+  bool names_sources() const {
+    return validation.size() > 1 || (!validation.empty() && validation[0].name != kDefaultValidation);
+  }
 };
 
 Datasets open_datasets(const DataConfig& config, std::uint64_t seed, const text::Tokenizer& tokenizer,

@@ -25,16 +25,21 @@ std::string step_line(std::int64_t step, std::int64_t tokens, const StepResult& 
 }
 
 std::string validation_line(const Validation& v) {
-  const Json line{{"step", v.step},
-                  {"tokens", v.tokens},
-                  {"validation_loss", v.loss},
-                  {"validation_bits_per_byte", v.bits_per_byte},
-                  {"validation_saturated", v.saturated}};
+  Json line{{"step", v.step},
+            {"tokens", v.tokens},
+            {"validation_loss", v.loss},
+            {"validation_bits_per_byte", v.bits_per_byte},
+            {"validation_saturated", v.saturated}};
+  if (!v.source.empty()) line["source"] = v.source;
   return line.dump();
 }
 
-std::string timing_line(std::int64_t step, double tokens_per_second) {
-  return Json{{"step", step}, {"tokens_per_second", tokens_per_second}}.dump();
+std::string timing_line(const StepProgress& p) {
+  const Json line{{"step", p.step},
+                  {"tokens_per_second", p.tokens_per_second},
+                  {"seconds", p.seconds},
+                  {"seconds_waited_for_data", p.seconds_waited_for_data}};
+  return line.dump();
 }
 
 }  // namespace braid::train

@@ -8,6 +8,6 @@ namespace braid::train {
 
 std::string step_line(std::int64_t step, std::int64_t tokens, const StepResult& result);
 std::string validation_line(const Validation& validation);
-std::string timing_line(std::int64_t step, double tokens_per_second);
+std::string timing_line(const StepProgress& progress);
 
 }  // namespace braid::train

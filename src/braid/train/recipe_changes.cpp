@@ -51,8 +51,8 @@ std::vector<RecipeChange> recipe_changes(const std::string& before, const std::s
 }
 
 bool may_change(const std::string& key) {
-  constexpr std::array kKeys{"run.folder", "run.tensorboard", "data.folder", "train.micro_batch_size",
-                             "train.recompute"};
+  constexpr std::array kKeys{"run.folder",   "run.tensorboard",        "data.folder",
+                             "data.loaders", "train.micro_batch_size", "train.recompute"};
   return key.starts_with("checkpoint.") || std::ranges::find(kKeys, key) != kKeys.end();
 }
 

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 
+#include "braid/data/loader.h"
 #include "braid/data/text_bytes.h"
 #include "braid/model/counts.h"
 #include "braid/train/checkpoint_writer.h"
@@ -33,6 +35,8 @@ class Run {
     options_ = {.end_of_text = tokenizer_->end_of_text().value_or(-1),
                 .document_masking =
                     config.data.document_masking ? data::DocumentMasking::yes : data::DocumentMasking::no};
+    training_options_ = options_;
+    training_options_.instance_filter = config.data.instance_filter;
   }
 
   RunOutcome run() {
@@ -41,6 +45,8 @@ class Run {
     first_ = from.step;
     if (observer_.started) observer_.started(summary());
     if (!from.validated && !validate(first_)) return stop(first_, Validated::no);
+    loader_.emplace([this](std::int64_t step) { return batch_of(step); }, first_ + 1, config_.steps,
+                    data::LoaderOptions{.threads = config_.data.loaders});
     begin_ = Clock::now();
     for (auto step = first_ + 1; step <= config_.steps; ++step) {
       if (stop_requested()) return stop(step - 1, Validated::yes);
@@ -62,7 +68,7 @@ class Run {
   bool stop_requested() const { return observer_.stop_requested && observer_.stop_requested(); }
 
   bool validation_due(std::int64_t step) const {
-    if (!data_.validation) return false;
+    if (data_.validation.empty()) return false;
     const auto every = config_.validation_every;
     return step == 0 || step == config_.steps || (every != 0 && step % every == 0);
   }
@@ -140,16 +146,21 @@ class Run {
     return {.parameters = model::count_parameters(config_.model).total(),
             .tokens_per_step = tokens_per_step(),
             .instances = data_.train->size(),
-            .validation_instances = data_.validation ? data_.validation->size() : 0,
+            .validation_instances = data_.validation_instances(),
             .first_step = first_,
             .memory = trainer_.memory_plan(),
             .checkpoint_bytes = CheckpointWriter::buffer_bytes(config_, trainer_),
             .flops_per_token = model::training_flops(config_.model, config_.data.sequence_length)};
   }
 
+  // Called by the loader's threads.
+  data::Batch batch_of(std::int64_t step) const {
+    return data::assemble(*data_.train, order_, instances_before(config_, step), instances_in(config_, step),
+                          training_options_);
+  }
+
   void advance(std::int64_t step) {
-    const auto batch = data::assemble(*data_.train, order_, instances_before(config_, step),
-                                      instances_in(config_, step), options_);
+    const auto batch = loader_->next();
     const auto result = trainer_.step(batch, step);
     const auto tokens = tokens_through(config_, step);
     const double seconds = std::chrono::duration<double>(Clock::now() - begin_).count();
@@ -161,7 +172,9 @@ class Run {
         .result = result,
         .tokens_per_second = rate,
         .seconds_left = static_cast<double>(tokens_through(config_, config_.steps) - tokens) / rate,
-        .flops_per_second = rate * model::training_flops(config_.model, config_.data.sequence_length)};
+        .flops_per_second = rate * model::training_flops(config_.model, config_.data.sequence_length),
+        .seconds = seconds,
+        .seconds_waited_for_data = loader_->seconds_waited()};
     log_.step(progress);
     notice_full_disk();
     if (observer_.stepped) observer_.stepped(progress);
@@ -169,29 +182,41 @@ class Run {
 
   // False: a stop was asked for meanwhile, and nothing was logged.
   bool validate(std::int64_t step) {
+    std::vector<Validation> all;
+    for (const auto& [name, dataset] : data_.validation) {
+      auto validation = score(step, *dataset);
+      if (!validation) return false;
+      validation->source = data_.names_sources() ? name : "";
+      all.push_back(*validation);
+    }
+    for (const auto& v : all) {
+      log_.validation(v);
+      if (observer_.validated) observer_.validated(v);
+    }
+    return true;
+  }
+
+  std::optional<Validation> score(std::int64_t step, const data::Dataset& dataset) {
     const auto rows = config_.micro_batch_size;
-    auto instances = data_.validation->size();
+    auto instances = dataset.size();
     if (validation_sequences_ != 0) instances = std::min(instances, validation_sequences_);
     ScoreResult sum;
     std::int64_t predicted = 0, bytes = 0;
     for (std::int64_t i = 0; i < instances; i += rows) {
-      if (stop_requested()) return false;
-      const auto batch =
-          data::assemble_sequential(*data_.validation, i, std::min(rows, instances - i), options_);
+      if (stop_requested()) return std::nullopt;
+      const auto batch = data::assemble_sequential(dataset, i, std::min(rows, instances - i), options_);
       const auto scored = trainer_.score(batch);
       sum.loss += scored.loss;
       sum.saturated += scored.saturated;
       predicted += batch.predicted;
       bytes += data::text_bytes(batch.targets, token_bytes_);
     }
-    const Validation v{.step = step,
-                       .tokens = tokens_through(config_, step),
-                       .loss = sum.loss / static_cast<double>(predicted),
-                       .bits_per_byte = data::bits_per_byte(sum.loss, bytes),
-                       .saturated = sum.saturated};
-    log_.validation(v);
-    if (observer_.validated) observer_.validated(v);
-    return true;
+    return Validation{.step = step,
+                      .tokens = tokens_through(config_, step),
+                      .source = {},
+                      .loss = sum.loss / static_cast<double>(predicted),
+                      .bits_per_byte = data::bits_per_byte(sum.loss, bytes),
+                      .saturated = sum.saturated};
   }
 
   // Waits for the checkpoint before this one.
@@ -260,7 +285,8 @@ class Run {
   std::vector<std::int32_t> token_bytes_;
   Trainer trainer_;
   CheckpointWriter checkpoints_;  // its thread ends before what it reads
-  data::BatchOptions options_;
+  data::BatchOptions options_, training_options_;
+  std::optional<data::Loader> loader_;  // its threads read what is above: it goes first
   Clock::time_point begin_;
   std::int64_t first_ = 0;                 // the last step done by earlier processes
   std::int64_t validation_sequences_ = 0;  // 0: all

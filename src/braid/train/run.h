@@ -19,10 +19,13 @@ struct StepProgress {
   std::int64_t step = 0, steps = 0, tokens = 0;
   StepResult result;
   double tokens_per_second = 0, seconds_left = 0, flops_per_second = 0;
+  // Since this process began to train, and how much of it the loader kept the steps waiting.
+  double seconds = 0, seconds_waited_for_data = 0;
 };
 
 struct Validation {
   std::int64_t step = 0, tokens = 0;  // tokens trained on so far
+  std::string source = {};            // empty: the recipe names no sources
   double loss = 0, bits_per_byte = 0;
   std::uint64_t saturated = 0;
 };

@@ -12,8 +12,13 @@ void RunLog::begin(std::uintmax_t metrics_bytes, std::int64_t first_step) {
 void RunLog::step(const StepProgress& p) {
   const auto& r = p.result;
   folder_.metrics().append(step_line(p.step, p.tokens, r) + "\n");
-  folder_.timing().append(timing_line(p.step, p.tokens_per_second) + "\n");
+  folder_.timing().append(timing_line(p) + "\n");
   if (events_ == nullptr) return;
+  if (!r.measured()) {
+    events_->append(
+        p.step, {{"train/learning_rate", r.learning_rate}, {"train/tokens", static_cast<double>(p.tokens)}});
+    return;
+  }
   events_->append(p.step, {{"train/loss", r.loss},
                            {"train/z_loss", r.z_loss},
                            {"train/gradient_norm", r.gradient_norm},
@@ -26,7 +31,11 @@ void RunLog::step(const StepProgress& p) {
 void RunLog::validation(const Validation& v) {
   folder_.metrics().append(validation_line(v) + "\n");
   if (events_ == nullptr) return;
-  events_->append(v.step, {{"validation/loss", v.loss}, {"validation/bits_per_byte", v.bits_per_byte}});
+  const auto tag = [&](const char* what) {
+    return v.source.empty() ? fmt::format("validation/{}", what)
+                            : fmt::format("validation/{}/{}", v.source, what);
+  };
+  events_->append(v.step, {{tag("loss"), v.loss}, {tag("bits_per_byte"), v.bits_per_byte}});
 }
 
 std::size_t RunLog::waiting() const {
