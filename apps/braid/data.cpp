@@ -46,6 +46,7 @@ void add_data(CLI::App& app) {
       ->capture_default_str();
   build_command->add_option("--seed", o->seed, "chooses the validation documents")->capture_default_str();
   build_command->callback([o] { build(*o); });
+  add_chat_data(*command);
 }
 
 }  // namespace braid::app
