@@ -9,7 +9,12 @@ DataConfig read_data_config(const TomlFields& f, const fs::path& run_folder) {
   d.documents = paths(f, "documents");
   d.train = paths(f, "train");
   d.validation = paths(f, "validation");
-  if (d.documents.empty() == d.train.empty()) {
+  d.preferences = paths(f, "preferences");
+  if (!d.preferences.empty()) {
+    for (const auto* key : {"documents", "train"}) {
+      if (f.has(key)) f.reject(key, "is given beside 'preferences', which is all that a dpo run trains on");
+    }
+  } else if (d.documents.empty() == d.train.empty()) {
     f.reject("documents", "or 'train' must be given, and not both: text documents, or token files");
   }
   if (!d.documents.empty() && !d.validation.empty()) {

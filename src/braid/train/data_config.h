@@ -15,6 +15,7 @@ struct DataConfig {
   double validation_fraction = 0.02;
   std::int64_t sequence_length = 512;
   bool document_masking = false;
+  std::vector<fs::path> preferences;  // pairs in JSON Lines, for train.objective = "dpo"; then no train
 };
 
 // `run_folder`: token files are built below it unless the table says otherwise.

@@ -43,8 +43,10 @@ Datasets open_datasets(const DataConfig& c, std::uint64_t seed, const text::Toke
     }
     return std::make_unique<data::FixedLengthDataset>(std::move(files), length);
   };
-  d.train = open(train);
-  require(d.train->size() > 0, "data: the training tokens do not fill one sequence of {}", length);
+  if (!train.empty()) {
+    d.train = open(train);
+    require(d.train->size() > 0, "data: the training tokens do not fill one sequence of {}", length);
+  }
   if (!validation.empty()) {
     d.validation = open(validation);
     require(d.validation->size() > 0, "data: the validation tokens do not fill one sequence of {}", length);

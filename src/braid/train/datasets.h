@@ -12,7 +12,7 @@ namespace braid::train {
 using NoticeFunction = std::function<void(const std::string&)>;  // one line; may be empty
 
 struct Datasets {
-  std::unique_ptr<data::Dataset> train, validation;                   // validation may be null
+  std::unique_ptr<data::Dataset> train, validation;                   // null where there is none
   nlohmann::ordered_json contents = nlohmann::ordered_json::array();  // tokens and content hash of every file
 };
 

@@ -2,9 +2,27 @@
 
 #include <algorithm>
 
+#include "braid/io/json.h"
 #include "braid/model/weights.h"
 
 namespace braid::train {
+namespace {
+
+// Both moments of a checkpoint, which must fit this model.
+void load_moments(const Trainer& trainer, const RunConfig& config, const fs::path& checkpoint) {
+  const io::TensorFiles files(checkpoint / "optimizer.safetensors");
+  for (const auto& [prefix, set] : {std::pair{"first_moment.", &trainer.first_moment()},
+                                    std::pair{"second_moment.", &trainer.second_moment()}}) {
+    for (const auto& [spec, t] : model::list(set->tree(), config.model)) {
+      const auto& saved = files.at(prefix + spec.name);
+      require(saved.dtype == t.dtype && saved.shape == t.shape, "{}: tensor '{}{}' is {}, expected {}",
+              files.path().string(), prefix, spec.name, describe(saved), describe(t));
+      set->memory().write(t.mutable_data(), saved.data, t.bytes());
+    }
+  }
+}
+
+}  // namespace
 
 void complete_model(RunConfig& c, const text::Tokenizer& tokenizer) {
   auto& m = c.model;
@@ -32,7 +50,15 @@ void set_initial_weights(Trainer& trainer, const RunConfig& config) {
   } else {
     model::load_weights(p.tree(), config.model, io::TensorFiles(config.initial_model), p.memory());
   }
+  if (!config.initial_optimizer.empty()) load_moments(trainer, config, config.initial_optimizer);
   trainer.parameters_changed();
+}
+
+std::int64_t initial_updates(const RunConfig& config) {
+  if (config.initial_optimizer.empty()) return 0;
+  const auto path = config.initial_optimizer / "training_state.json";
+  const auto json = io::read_json(path);
+  return io::Fields(json, path.string()).integer("step", 0);
 }
 
 }  // namespace braid::train

@@ -9,14 +9,15 @@ using Json = nlohmann::ordered_json;
 
 }  // namespace
 
-std::string step_line(std::int64_t step, std::int64_t tokens, const StepResult& result) {
-  const Json line{{"step", step},
-                  {"tokens", tokens},
-                  {"loss", result.loss},
-                  {"z_loss", result.z_loss},
-                  {"gradient_norm", result.gradient_norm},
-                  {"learning_rate", result.learning_rate},
-                  {"saturated", result.saturated}};
+std::string step_line(std::int64_t step, std::int64_t tokens, const StepResult& result, const Json& more) {
+  Json line{{"step", step},
+            {"tokens", tokens},
+            {"loss", result.loss},
+            {"z_loss", result.z_loss},
+            {"gradient_norm", result.gradient_norm},
+            {"learning_rate", result.learning_rate},
+            {"saturated", result.saturated}};
+  if (more.is_object()) line.update(more);
   return line.dump();
 }
 

@@ -8,6 +8,7 @@
 #include "braid/train/datasets.h"
 #include "braid/train/initial_state.h"
 #include "braid/train/metrics.h"
+#include "braid/train/objective.h"
 #include "braid/train/run_folder.h"
 
 namespace braid::train {
@@ -25,12 +26,13 @@ class Run {
         folder_(folder),
         tokenizer_(text::load_tokenizer(config.data.tokenizer)),
         data_(open_datasets(config.data, config.seed, *tokenizer_, observer.noticed)),
-        order_(config.seed, data_.train->size()),
         token_bytes_(data::token_bytes(*tokenizer_)),
         trainer_(backend, config) {
     options_ = {.end_of_text = tokenizer_->end_of_text().value_or(-1),
                 .document_masking =
                     config.data.document_masking ? data::DocumentMasking::yes : data::DocumentMasking::no};
+    objective_ = make_objective(config, data_, *tokenizer_, options_, observer.noticed);
+    if (auto more = objective_->contents(); !more.is_null()) data_.contents.push_back(std::move(more));
   }
 
   void run() {
@@ -61,6 +63,8 @@ class Run {
 
   // Restores or initialises; returns the last step done.
   std::int64_t start() {
+    objective_->prepare(trainer_, observer_.noticed);
+    trainer_.continue_after(initial_updates(config_));
     std::vector<std::string> damaged;
     const auto state = folder_.restore(trainer_, damaged);
     for (const auto& line : damaged) notice(observer_, "passed over a damaged checkpoint: " + line);
@@ -81,7 +85,7 @@ class Run {
   RunSummary summary(std::int64_t first) const {
     return {.parameters = model::count_parameters(config_.model).total(),
             .tokens_per_step = tokens_per_step(),
-            .instances = data_.train->size(),
+            .instances = objective_->instances(),
             .validation_instances = data_.validation ? data_.validation->size() : 0,
             .first_step = first,
             .memory = trainer_.memory_plan(),
@@ -89,11 +93,12 @@ class Run {
   }
 
   void advance(std::int64_t step, std::int64_t first) {
-    const auto batch =
-        data::assemble(*data_.train, order_, (step - 1) * config_.batch_size, config_.batch_size, options_);
+    const auto position = (step - 1) * config_.batch_size;
+    auto batch = objective_->assemble(position, config_.batch_size);
+    const auto more = objective_->weigh(trainer_, batch, position);
     const auto result = trainer_.step(batch, step);
     const auto tokens = step * tokens_per_step();
-    folder_.append_metrics(step_line(step, tokens, result));
+    folder_.append_metrics(step_line(step, tokens, result, more));
     const double seconds = std::chrono::duration<double>(Clock::now() - begin_).count();
     const double rate = static_cast<double>((step - first) * tokens_per_step()) / seconds;
     folder_.append_timing(timing_line(step, rate));
@@ -138,10 +143,10 @@ class Run {
   RunFolder& folder_;
   std::unique_ptr<text::Tokenizer> tokenizer_;
   Datasets data_;
-  data::Order order_;
   std::vector<std::int32_t> token_bytes_;
   Trainer trainer_;
   data::BatchOptions options_;
+  std::unique_ptr<Objective> objective_;
   Clock::time_point begin_;
 };
 

@@ -41,13 +41,15 @@ std::size_t checked_free(const Backend& backend, const RunConfig& config, DType 
 // Views of the host arrays of one micro-batch.
 struct Trainer::Micro {
   std::span<const std::int32_t> ids, targets, positions;
+  std::span<const float> weights;
   std::vector<std::int32_t> offsets;
 
   static Micro of(const data::Batch& b, std::int64_t first_token, std::int64_t tokens) {
-    const auto part = [&](const std::vector<std::int32_t>& v) {
+    const auto part = [&](const auto& v) {
       return std::span(v).subspan(static_cast<std::size_t>(first_token), static_cast<std::size_t>(tokens));
     };
-    Micro m{part(b.ids), part(b.targets), part(b.positions), {}};
+    Micro m{part(b.ids), part(b.targets), part(b.positions), {}, {}};
+    if (!b.weights.empty()) m.weights = part(b.weights);
     for (const auto offset : b.segment_offsets) {
       if (offset >= first_token && offset <= first_token + tokens) {
         m.offsets.push_back(static_cast<std::int32_t>(offset - first_token));
@@ -55,7 +57,7 @@ struct Trainer::Micro {
     }
     return m;
   }
-  model::HostBatch host() const { return {ids, targets, positions, offsets}; }
+  model::HostBatch host() const { return {ids, targets, positions, offsets, weights}; }
 };
 
 Trainer::Trainer(const Backend& backend, const RunConfig& config)
@@ -113,9 +115,10 @@ void Trainer::largest_work(Context& ctx, Arena& step, const model::HostBatch& la
 std::size_t Trainer::work_bytes(const WorkShape& shape, const model::KeepPlan& keep) {
   const auto layout = model::RowLayout::of(shape.micro_batch, shape.length);
   const std::vector<std::int32_t> zeros(layout.positions.size(), 0);
+  const std::vector<float> weights(config_.objective == ObjectiveKind::dpo ? zeros.size() : 0);
   Arena step = Arena::measuring(), scratch = Arena::measuring();
   Context ctx = backend_.measuring_context(scratch);
-  largest_work(ctx, step, {zeros, zeros, layout.positions, layout.offsets}, keep);
+  largest_work(ctx, step, {zeros, zeros, layout.positions, layout.offsets, weights}, keep);
   return align_up(step.peak()) + align_up(scratch.peak());
 }
 
@@ -124,8 +127,9 @@ void Trainer::make_work_memory() {
                            [&](const WorkShape& w, const model::KeepPlan& k) { return work_bytes(w, k); });
   const auto layout = model::RowLayout::of(config_.micro_batch_size, config_.data.sequence_length);
   const std::vector<std::int32_t> zeros(layout.positions.size(), 0);
+  const std::vector<float> weights(config_.objective == ObjectiveKind::dpo ? zeros.size() : 0);
   work_ = model::WorkMemory(backend_, [&](Context& ctx, Arena& step) {
-    largest_work(ctx, step, {zeros, zeros, layout.positions, layout.offsets}, keep_);
+    largest_work(ctx, step, {zeros, zeros, layout.positions, layout.offsets, weights}, keep_);
   });
   planned_offsets_.assign(layout.offsets.begin(), layout.offsets.end());
 }
@@ -197,7 +201,7 @@ void Trainer::update(std::int64_t step, double rate) {
                   .beta2 = o.beta2,
                   .epsilon = o.epsilon,
                   .weight_decay = embedding ? 0 : o.weight_decay,
-                  .step = step});
+                  .step = updates_before_ + step});
     }
   });
 }
@@ -245,14 +249,29 @@ StepResult Trainer::step(const data::Batch& batch, std::int64_t step) {
   return result;
 }
 
-ScoreResult Trainer::score(const data::Batch& batch) {
-  const auto tokens = static_cast<std::int64_t>(batch.ids.size());
-  const Micro micro = Micro::of(batch, 0, tokens);
+std::vector<float> Trainer::token_losses(const data::Batch& batch) {
+  require(batch.instances <= config_.batch_size, "trainer: {} sequences to score, at most {} fit",
+          batch.instances, config_.batch_size);
+  for (std::int64_t first = 0; first < batch.instances; first += config_.micro_batch_size) {
+    const auto rows = std::min(config_.micro_batch_size, batch.instances - first);
+    const auto token = first * batch.sequence_length, tokens = rows * batch.sequence_length;
+    score_into(Micro::of(batch, token, tokens), losses_at(token, tokens));
+  }
+  const auto all = static_cast<std::int64_t>(batch.ids.size());
+  return to_host<float>(*backend_.memory, losses_at(0, all).loss);
+}
+
+void Trainer::score_into(const Micro& micro, const model::TokenLosses& losses) {
   ensure_planned(micro);
-  const auto losses = losses_at(0, tokens);
   work_.run(backend_, [&](Context& ctx, Arena& step) {
     model::score(ctx, step, losses, weights(), policy_, micro.host().upload(ctx, step));
   });
+}
+
+ScoreResult Trainer::score(const data::Batch& batch) {
+  const auto tokens = static_cast<std::int64_t>(batch.ids.size());
+  const auto losses = losses_at(0, tokens);
+  score_into(Micro::of(batch, 0, tokens), losses);
   return {model::sum_losses(*backend_.memory, losses).loss, newly_saturated()};
 }
 

@@ -29,9 +29,14 @@ class Trainer {
   // One optimiser step, counted from 1, on `batch_size` instances. Throws, leaving the parameters untouched,
   // when the loss or a gradient is not finite.
   StepResult step(const data::Batch& batch, std::int64_t step);
+  // The loss of every token (0 where nothing is predicted) of at most batch_size instances, of which more
+  // than micro_batch_size must be a multiple of it or a last part.
+  std::vector<float> token_losses(const data::Batch& batch);
   // At most micro_batch_size instances.
   ScoreResult score(const data::Batch& batch);
 
+  // The moments have so many updates of another stage behind them: bias correction counts on from there.
+  void continue_after(std::int64_t updates) { updates_before_ = updates; }
   // To be called after the parameters were written from outside.
   void parameters_changed();
 
@@ -55,6 +60,7 @@ class Trainer {
   void ensure_planned(const Micro& micro);
   // Token losses of the micro-batch that begins at that token of the step's batch.
   model::TokenLosses losses_at(std::int64_t token, std::int64_t tokens) const;
+  void score_into(const Micro& micro, const model::TokenLosses& losses);
   void accumulate(const Micro& micro, const model::TokenLosses& losses, double scale);
   void update(std::int64_t step, double rate);
   // Values clamped since the last call. To be called where the device is waited for anyway.
@@ -80,6 +86,7 @@ class Trainer {
   std::vector<std::int32_t> planned_offsets_;
   model::KeepPlan keep_;
   std::uint64_t saturated_ = 0;
+  std::int64_t updates_before_ = 0;
 };
 
 }  // namespace braid::train
