@@ -67,7 +67,7 @@ void apply_yarn(const TomlFields& f, model::ModelConfig& c) {
 
 // What a recipe may change about positions, whatever model it starts from. rope = "none" is DroPE.
 void apply_positions(const TomlFields& f, model::ModelConfig& c, std::int64_t sequence_length) {
-  if (f.has("rope")) c.attention.rope_full = c.attention.rope_sliding = read_rope(f);
+  if (f.has("rope") || f.has("rope_theta")) c.attention.rope_full = c.attention.rope_sliding = read_rope(f);
   if (f.has("yarn")) apply_yarn(f.table("yarn"), c);
   c.max_positions = std::max(sequence_length, f.integer_or("max_positions", c.max_positions, 1, kMaxSize));
 }
