@@ -6,6 +6,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export LC_ALL=C
+# Where cores are shared, threads that spin while they wait take them from those that work.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 
 setup=yes
 if [ "${1:-}" = --no-setup ]; then setup=no && shift; fi

@@ -125,7 +125,8 @@ std::string to_text(const std::string& name, const eval::TextLoss& l, std::int64
                           l.loss(), l.perplexity(), bits, l.tokens, parts);
   for (std::size_t i = 0; i < l.part_nll.size(); ++i) {
     const auto [first, end] = part_of(l, i, context);
-    text += fmt::format("\n  positions {} to {}: loss {} ({} tokens)", first, end - 1, part_loss(l, i).dump(),
+    text += fmt::format("\n  positions {} to {}: loss {} ({} tokens)", first, end - 1,
+                        l.part_tokens[i] == 0 ? "none" : fmt::format("{:.4f}", part_loss(l, i).get<double>()),
                         l.part_tokens[i]);
   }
   return text;
