@@ -279,7 +279,7 @@ void cross_entropy(benchmark::State& state) {
   const Tensor logits = bench.normal({kTokens, kVocabulary}), targets = bench.integers(kTokens, kVocabulary);
   const Tensor loss = bench.zeros(DType::f32, {kTokens}), lse = bench.zeros(DType::f32, {kTokens});
   for (auto _ : state) {
-    ops::cross_entropy(bench.ctx(), loss, lse, logits, targets, {.gradient = ops::LossGradient::yes});
+    ops::cross_entropy(bench.ctx(), loss, lse, logits, targets, {}, {.gradient = ops::LossGradient::yes});
   }
   bandwidth(state, 2 * logits.count());
 }

@@ -147,7 +147,7 @@ void bench_passes(OpBench& bench, std::int64_t n, const model::ModelConfig& c) {
                lse = bench.make(f, {rows});
     const auto targets = bench.integers(std::vector<std::int32_t>(static_cast<std::size_t>(rows), 7));
     bench.time("cross entropy with gradient, 2048 rows", 2 * mib({logits}), 0, [&](Context& ctx) {
-      ops::cross_entropy(ctx, loss, lse, logits, targets,
+      ops::cross_entropy(ctx, loss, lse, logits, targets, {},
                          {.z_loss = 1e-5, .gradient = ops::LossGradient::yes});
     });
   }

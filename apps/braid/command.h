@@ -29,7 +29,12 @@ std::string saturation_text(std::uint64_t values);
 // To standard error, where the backend's arithmetic had to bend something.
 void warn_of_numerical_events(const Backend& backend);
 
+// One line of samples.jsonl or scores.jsonl, which `braid report` reads beside the run's curves; whole and
+// durable.
+void append_line(const std::string& path, const std::string& line);
+
 void add_bench(CLI::App& app);
+void add_chat_data(CLI::App& data);  // in add_data
 void add_convert(CLI::App& app);
 void add_data(CLI::App& app);
 void add_dump(CLI::App& app);
@@ -38,6 +43,7 @@ void add_generate(CLI::App& app);
 void add_gpu_bench(CLI::App& bench);  // in add_bench
 void add_inspect(CLI::App& app);
 void add_report(CLI::App& app);
+void add_soup(CLI::App& app);
 void add_tokenize(CLI::App& app);
 void add_train(CLI::App& app);
 

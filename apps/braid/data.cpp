@@ -255,6 +255,7 @@ void add_data(CLI::App& app) {
   add_build(*command);
   add_inspect_data(*command);
   add_train_tokenizer(*command);
+  add_chat_data(*command);
 }
 
 }  // namespace braid::app

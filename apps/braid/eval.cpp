@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "braid/eval/perplexity.h"
+#include "braid/eval/tasks.h"
 #include "command.h"
 
 namespace braid::app {
@@ -11,7 +12,8 @@ namespace {
 struct Options {
   std::string model, dtype = "f32";
   std::vector<std::string> data;
-  std::int64_t context = 0, batch_tokens = 4096;
+  std::string tasks, scores;
+  std::int64_t context = 0, batch_tokens = 4096, by_position = 0, batch = 16, step = 0;
   bool json = false, document_masking = false;
   BackendOptions backend;
 };
@@ -26,14 +28,19 @@ class Evaluation {
                                  backend_.memory)),
         masking_(o.document_masking ? data::DocumentMasking::yes : data::DocumentMasking::no) {
     const auto longest = std::min(model_.config.max_positions, kDefaultContext);
-    options_ = {.context = o.context != 0 ? o.context : longest, .batch_tokens = o.batch_tokens};
+    options_ = {.context = o.context != 0 ? o.context : longest,
+                .batch_tokens = o.batch_tokens,
+                .position_parts = o.by_position};
     // Token files can be scored without a tokenizer; their bits per byte cannot.
     const bool needed = std::ranges::any_of(o.data, [](const auto& f) { return !is_token_file(f); });
-    if (needed || has_tokenizer(o.model)) tokenizer_ = text::load_tokenizer(o.model);
+    if (needed || !o.tasks.empty() || has_tokenizer(o.model)) tokenizer_ = text::load_tokenizer(o.model);
   }
 
   eval::TextLoss score(const std::string& path) const {
     return is_token_file(path) ? score_tokens(path) : score_documents(path);
+  }
+  eval::TaskResult score_tasks(const std::string& path, std::int64_t batch) const {
+    return eval::score_tasks(backend_, model_, *tokenizer_, eval::read_tasks(path, *tokenizer_), batch);
   }
   std::int64_t context() const { return options_.context; }
   const Backend& backend() const { return backend_; }
@@ -77,6 +84,18 @@ class Evaluation {
   std::unique_ptr<text::Tokenizer> tokenizer_;
 };
 
+// Positions [first, end) of a window.
+std::pair<std::int64_t, std::int64_t> part_of(const eval::TextLoss& l, std::size_t part,
+                                              std::int64_t context) {
+  const auto parts = static_cast<std::int64_t>(l.part_nll.size()), i = static_cast<std::int64_t>(part);
+  return {(i * context + parts - 1) / parts, ((i + 1) * context + parts - 1) / parts};
+}
+
+nlohmann::ordered_json part_loss(const eval::TextLoss& l, std::size_t part) {
+  if (l.part_tokens[part] == 0) return nullptr;
+  return l.part_nll[part] / static_cast<double>(l.part_tokens[part]);
+}
+
 nlohmann::ordered_json to_json(const std::string& name, const eval::TextLoss& l, std::int64_t context) {
   nlohmann::ordered_json j{{"data", name},
                            {"context", context},
@@ -88,22 +107,54 @@ nlohmann::ordered_json to_json(const std::string& name, const eval::TextLoss& l,
                            {"documents", l.documents},
                            {"instances", l.instances}};
   if (l.text_bytes > 0) j["bits_per_byte"] = l.bits_per_byte();
+  if (l.part_nll.empty()) return j;
+  j["by_position"] = nlohmann::ordered_json::array();
+  for (std::size_t i = 0; i < l.part_nll.size(); ++i) {
+    const auto [first, end] = part_of(l, i, context);
+    j["by_position"].push_back(
+        {{"first", first}, {"end", end}, {"tokens", l.part_tokens[i]}, {"loss", part_loss(l, i)}});
+  }
   return j;
 }
 
-std::string to_text(const std::string& name, const eval::TextLoss& l) {
+std::string to_text(const std::string& name, const eval::TextLoss& l, std::int64_t context) {
   const auto bits = l.text_bytes > 0 ? fmt::format("{:.4f}", l.bits_per_byte()) : "unknown";
   const auto parts =
       l.documents > 0 ? fmt::format("{} documents", l.documents) : fmt::format("{} instances", l.instances);
-  return fmt::format("{}: loss {:.4f}, perplexity {:.3f}, bits per byte {} ({} tokens, {})", name, l.loss(),
-                     l.perplexity(), bits, l.tokens, parts);
+  auto text = fmt::format("{}: loss {:.4f}, perplexity {:.3f}, bits per byte {} ({} tokens, {})", name,
+                          l.loss(), l.perplexity(), bits, l.tokens, parts);
+  for (std::size_t i = 0; i < l.part_nll.size(); ++i) {
+    const auto [first, end] = part_of(l, i, context);
+    text += fmt::format("\n  positions {} to {}: loss {} ({} tokens)", first, end - 1,
+                        l.part_tokens[i] == 0 ? "none" : fmt::format("{:.4f}", part_loss(l, i).get<double>()),
+                        l.part_tokens[i]);
+  }
+  return text;
+}
+
+void show_tasks(const Evaluation& evaluation, const Options& o) {
+  const auto result = evaluation.score_tasks(o.tasks, o.batch);
+  const auto show = [&](const eval::TaskScore& s) {
+    const nlohmann::ordered_json line{
+        {"step", o.step}, {"task", s.task}, {"score", s.score()}, {"examples", s.examples}};
+    if (o.json) {
+      fmt::print("{}\n", line.dump());
+    } else {
+      fmt::print("task {}: {} of {} right, {:.3f}\n", s.task, s.correct, s.examples, s.score());
+    }
+    if (!o.scores.empty()) append_line(o.scores, line.dump());
+  };
+  for (const auto& task : result.tasks) show(task);
+  show(result.total);
 }
 
 void run(const Options& o) {
+  require(!o.data.empty() || !o.tasks.empty(), "give --data, --tasks or both");
   const Evaluation evaluation(o);
   eval::TextLoss total;
   const auto show = [&](const std::string& name, const eval::TextLoss& l) {
-    fmt::print("{}\n", o.json ? to_json(name, l, evaluation.context()).dump() : to_text(name, l));
+    fmt::print("{}\n", o.json ? to_json(name, l, evaluation.context()).dump()
+                              : to_text(name, l, evaluation.context()));
   };
   for (const auto& path : o.data) {
     const auto loss = evaluation.score(path);
@@ -114,6 +165,7 @@ void run(const Options& o) {
     total += loss;
   }
   if (o.data.size() > 1) show("total", total);
+  if (!o.tasks.empty()) show_tasks(evaluation, o);
   warn_of_numerical_events(evaluation.backend());
 }
 
@@ -125,8 +177,19 @@ void add_eval(CLI::App& app) {
   command->add_option("model", o->model, "model directory")->required()->check(CLI::ExistingDirectory);
   command
       ->add_option("--data", o->data, "token files (.u16, .u32), or texts: .jsonl, .txt (.gz, .zst), folders")
-      ->required()
       ->check(CLI::ExistingPath);
+  command
+      ->add_option("--tasks", o->tasks,
+                   "questions with one answer (.jsonl): exact match of greedy answers by task")
+      ->check(CLI::ExistingFile);
+  command->add_option("--batch", o->batch, "tasks answered at one time")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
+  auto* scores =
+      command->add_option("--scores", o->scores, "also append task scores here (RUN/scores.jsonl)");
+  command->add_option("--step", o->step, "of the run, for --scores")->needs(scores);
+  command->add_option("--by-position", o->by_position, "also the loss in this many equal parts of the window")
+      ->check(CLI::Range(0, 1 << 16));
   command->add_option("--context", o->context, "tokens per window, 0: the model's limit, at most 4096");
   command->add_option("--batch-tokens", o->batch_tokens, "tokens per forward pass")
       ->check(CLI::Range(1, 1 << 30))  // offsets have 32 bits

@@ -12,7 +12,8 @@ namespace braid::app {
 namespace {
 
 struct Options {
-  std::string model, prompt, prompts, dtype = "f32";
+  std::string model, prompt, prompts, dtype = "f32", samples;
+  std::int64_t step = 0;
   bool has_prompt = false, json = false, stream = true, ignore_end_of_text = false;
   infer::GenerationOptions generation;
   BackendOptions backend;
@@ -82,6 +83,11 @@ void run(Options& o) {
     }
   }
   std::fflush(stdout);
+  for (std::size_t i = 0; i < prompts.size() && !o.samples.empty(); ++i) {
+    const nlohmann::ordered_json line{
+        {"step", o.step}, {"prompt", valid_utf8(prompts[i])}, {"text", valid_utf8(result.sequences[i].text)}};
+    append_line(o.samples, line.dump());
+  }
   print_statistics(result.statistics);
   warn_of_numerical_events(backend);
 }
@@ -125,6 +131,9 @@ void add_generate(CLI::App& app) {
   command->add_option("--batch", g.batch, "prompts at one time")->capture_default_str();
   command->add_option("--prefill-chunk", g.prefill_chunk, "tokens of a prompt per forward pass")
       ->capture_default_str();
+  auto* samples =
+      command->add_option("--samples", o->samples, "also append to this file (RUN/samples.jsonl)");
+  command->add_option("--step", o->step, "of the run, for --samples")->needs(samples);
   o->backend.add_to(*command);
   command->callback([o, prompt] {
     o->has_prompt = prompt->count() != 0;

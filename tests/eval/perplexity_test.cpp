@@ -154,6 +154,24 @@ TEST_F(Perplexity, InstancesOfTokenFiles) {
   test::expect_error([&] { bare.bits_per_byte(); }, {"bits per byte"});
 }
 
+TEST_F(Perplexity, PositionPartsSumToTheWholeAndTellPlacesApart) {
+  const auto whole = score(kDocuments, {.context = 16, .batch_tokens = 64});
+  const auto got = score(kDocuments, {.context = 16, .batch_tokens = 64, .position_parts = 4});
+  EXPECT_EQ(got.nll_sum, whole.nll_sum);
+  ASSERT_EQ(got.part_nll.size(), 4u);
+  double sum = 0;
+  std::int64_t tokens = 0;
+  for (std::size_t i = 0; i < 4; ++i) sum += got.part_nll[i], tokens += got.part_tokens[i];
+  EXPECT_NEAR(sum / got.nll_sum, 1, 1e-14);
+  EXPECT_EQ(tokens, got.tokens);
+  // Windows of 16: "" and "x" with their ends of text fall into the first four positions.
+  EXPECT_EQ(score({"", "x"}, {.context = 16, .position_parts = 4}).part_tokens,
+            (std::vector<std::int64_t>{3, 0, 0, 0}));
+  EXPECT_EQ(score({"abcdefg"}, {.context = 16, .position_parts = 4}).part_tokens,
+            (std::vector<std::int64_t>{4, 4, 0, 0}));
+  test::expect_error([&] { score({"x"}, {.context = 16, .position_parts = 17}); }, {"17 position parts"});
+}
+
 TEST_F(Perplexity, NothingToScoreIsAnError) {
   test::expect_error([&] { score({}, {.context = 16}).loss(); }, {"nothing was scored"});
   test::expect_error([&] { score({}, {.context = 1}); }, {"context"});

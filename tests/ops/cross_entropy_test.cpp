@@ -13,14 +13,18 @@ namespace {
 using ops::LossGradient;
 using test::Trial;
 
+enum class Weighted : bool { no, yes };
+
 // One target in eight or so is negative (ignored).
 void run(Trial& t, std::int64_t tokens, std::int64_t vocabulary, double spread,
-         ops::CrossEntropyOptions options) {
+         ops::CrossEntropyOptions options, Weighted weighted = Weighted::no) {
   const Tensor logits = t.tensors.normal("logits", t.dtype, {tokens, vocabulary}, {.scale = spread});
   const Tensor targets = t.tensors.integers("targets", {tokens}, -1 - vocabulary / 8, vocabulary);
   const Tensor loss = t.tensors.make(t.accumulator(), {tokens});
   const Tensor log_sum_exp = t.tensors.make(t.accumulator(), {tokens});
-  ops::cross_entropy(t.ctx, loss, log_sum_exp, logits, targets, options);
+  ConstTensor weights;
+  if (weighted == Weighted::yes) weights = t.tensors.uniform("weights", DType::f32, {tokens}, -2, 2);
+  ops::cross_entropy(t.ctx, loss, log_sum_exp, logits, targets, weights, options);
   t.result("loss", loss, vocabulary);
   t.result("log_sum_exp", log_sum_exp, vocabulary);
   t.result("logits", logits, vocabulary);  // the gradient, or as they were
@@ -51,8 +55,43 @@ TEST(CrossEntropy, BackendsAgreeOnLargeShapes) {
       const auto name = fmt::format("tokens {} vocabulary {} gradient {}", tokens, vocabulary,
                                     gradient == LossGradient::yes);
       test::expect_backends_agree(name, [&, rows = tokens, width = vocabulary](Trial& t) {
-        run(t, rows, width, 2, {.scale = 0.125, .z_loss = 1e-3, .gradient = gradient});
+        run(t, rows, width, 2, {.scale = 0.125, .z_loss = 1e-3, .gradient = gradient}, Weighted::yes);
       });
+    }
+  }
+}
+
+TEST(CrossEntropy, BackendsAgreeWithWeights) {
+  for (const std::int64_t tokens : {1, 17}) {
+    for (const std::int64_t vocabulary : {33, 104}) {
+      test::expect_backends_agree(fmt::format("tokens {} vocabulary {}", tokens, vocabulary), [&](Trial& t) {
+        run(t, tokens, vocabulary, 1, {.scale = 0.125, .gradient = LossGradient::yes}, Weighted::yes);
+      });
+    }
+  }
+}
+
+TEST(CrossEntropy, WeightsMultiplyTheGradientAloneAndOnesAreNone) {
+  for (const bool on_cpu : {false, true}) {
+    auto context = on_cpu ? test::cpu_context() : test::reference_context();
+    test::TestTensors t(1);
+    const Tensor logits = t.normal("logits", DType::f32, {3, 5}), targets = t.of({3, 0, 4});
+    const auto run_with = [&](const ConstTensor& weights) {
+      const Tensor gradient = t.copy_of(logits);
+      const Tensor loss = t.make(DType::f32, {3}), log_sum_exp = t.make(DType::f32, {3});
+      ops::cross_entropy(*context, loss, log_sum_exp, gradient, targets, weights,
+                         {.gradient = LossGradient::yes});
+      return std::pair{loss, gradient};
+    };
+    const auto [loss, gradient] = run_with({});
+    const auto [one_loss, one_gradient] = run_with(t.of(DType::f32, {3}, {1, 1, 1}));
+    test::expect_same(one_gradient, gradient, "weights of 1");
+    const auto [weighted_loss, weighted] = run_with(t.of(DType::f32, {3}, {-2, 0, 0.5}));
+    test::expect_same(weighted_loss, loss, "loss");
+    for (std::int64_t v = 0; v < 5; ++v) {
+      EXPECT_EQ(test::element(weighted, v), -2 * test::element(gradient, v));
+      EXPECT_EQ(test::element(weighted, 5 + v), 0);
+      EXPECT_EQ(test::element(weighted, 10 + v), 0.5 * test::element(gradient, 10 + v));
     }
   }
 }
@@ -67,13 +106,18 @@ TEST(CrossEntropy, GradientIsThatOfDifferences) {
     const Tensor logits = t.normal("logits", DType::f64, {4, 5}), targets = t.of({3, -100, 0, 4});
     const Tensor loss = t.make(DType::f64, {4}), log_sum_exp = t.make(DType::f64, {4});
     const Tensor gradient = t.copy_of(logits);
-    ops::cross_entropy(*context, loss, log_sum_exp, gradient, targets, with_gradient);
+    const Tensor weights = t.of(DType::f32, {4}, {0.5, 3, -1.25, 1});
+    ops::cross_entropy(*context, loss, log_sum_exp, gradient, targets, weights, with_gradient);
     test::expect_gradient(
         logits, gradient,
         [&] {
-          ops::cross_entropy(*context, loss, log_sum_exp, logits, targets, options);
-          return options.scale * (test::inner_product(loss, t.of(DType::f64, {4}, {1, 1, 1, 1})) +
-                                  z_loss * test::inner_product(log_sum_exp, log_sum_exp));
+          ops::cross_entropy(*context, loss, log_sum_exp, logits, targets, {}, options);
+          double sum = 0;
+          for (std::int64_t i = 0; i < 4; ++i) {
+            const double lse = test::element(log_sum_exp, i);
+            sum += test::element(weights, i) * (test::element(loss, i) + z_loss * lse * lse);
+          }
+          return options.scale * sum;
         },
         "dlogits");
   }
@@ -85,7 +129,7 @@ TEST(CrossEntropy, KnownValuesLargeLogitsAndIgnoredTargets) {
     test::TestTensors t(1);
     const Tensor logits = t.of(DType::f32, {3, 2}, {1000, 1000, -500, 500, 3, 4});
     const Tensor loss = t.make(DType::f32, {3}), log_sum_exp = t.make(DType::f32, {3});
-    ops::cross_entropy(*context, loss, log_sum_exp, logits, t.of({1, 0, -1}),
+    ops::cross_entropy(*context, loss, log_sum_exp, logits, t.of({1, 0, -1}), {},
                        {.gradient = LossGradient::yes});
     const float log2 = std::log(2.0f);
     test::expect_close(log_sum_exp, t.of(DType::f32, {3}, {1000 + log2, 500, 0}), {1e-7, 1e-7},
@@ -104,9 +148,16 @@ TEST(CrossEntropy, BadArguments) {
   test::TestTensors t(1);
   const Tensor logits = t.zeros(DType::f32, {2, 3}), per_token = t.zeros(DType::f32, {2});
   const auto call = [&](Tensor loss, Tensor log_sum_exp, Tensor from, ConstTensor targets) {
-    return [=, &context] { ops::cross_entropy(*context, loss, log_sum_exp, from, targets, {}); };
+    return [=, &context] { ops::cross_entropy(*context, loss, log_sum_exp, from, targets, {}, {}); };
+  };
+  const auto weighted = [&](ConstTensor weights) {
+    return [=, &context, &t] {
+      ops::cross_entropy(*context, per_token, per_token, logits, t.of({0, 2}), weights, {});
+    };
   };
   using test::expect_op_error;
+  expect_op_error(weighted(t.zeros(DType::f32, {3})), "cross_entropy", "weights is");
+  expect_op_error(weighted(t.zeros(DType::f64, {2})), "cross_entropy", "weights is");
   const Tensor targets = t.of({0, 2}), three = t.zeros(DType::f32, {3});
   expect_op_error(call(three, per_token, logits, targets), "cross_entropy", "loss is");
   expect_op_error(call(per_token, three, logits, targets), "cross_entropy", "log_sum_exp is");

@@ -31,6 +31,7 @@ struct Batch {
   std::vector<std::int32_t> ids, targets;     // (N)
   std::vector<std::int32_t> positions;        // (N), from 0 in each segment
   std::vector<std::int32_t> segment_offsets;  // (segments + 1), from 0 to N
+  std::vector<float> weights{};               // (N), of each token's loss in the gradients; empty: all 1
   std::int64_t predicted = 0;  // targets that are not -1, and those the filter masked: what a mean divides by
   std::int64_t filtered = 0;   // instances that the filter masked
 };

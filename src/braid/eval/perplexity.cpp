@@ -17,19 +17,29 @@ class Scorer {
  public:
   Scorer(const Backend& backend, const model::Model& model) : backend_(backend), model_(model) {}
 
-  // Adds the losses, one by one in their order, to `sum`.
-  void add_losses(double& sum, const Ids& ids, const Ids& targets, const Ids& positions, const Ids& offsets) {
+  // Adds the losses, one by one in their order, to `total`.
+  void add_losses(TextLoss& total, const PerplexityOptions& options, const Ids& ids, const Ids& targets,
+                  const Ids& positions, const Ids& offsets) {
     plan(ids.size(), offsets.size());
     memory_.run(backend_, [&](Context& ctx, Arena& step) {
       const Tensor there = score(ctx, step, ids, targets, positions, offsets);
       const auto losses = to_host<float>(*ctx.memory, there);
       for (std::size_t i = 0; i < losses.size(); ++i) {
-        if (targets[i] >= 0) sum += losses[i];
+        if (targets[i] < 0) continue;
+        total.nll_sum += losses[i];
+        if (options.position_parts > 0) add_to_part(total, options, positions[i], losses[i]);
       }
     });
   }
 
  private:
+  static void add_to_part(TextLoss& total, const PerplexityOptions& o, std::int64_t position, float loss) {
+    const auto parts = static_cast<std::size_t>(o.position_parts);
+    total.part_nll.resize(parts), total.part_tokens.resize(parts);
+    const auto part = static_cast<std::size_t>(position * o.position_parts / o.context);
+    total.part_nll[part] += loss;
+    ++total.part_tokens[part];
+  }
   void plan(std::size_t tokens, std::size_t offsets) {
     if (tokens <= tokens_ && offsets <= offsets_) return;
     tokens_ = std::max(tokens, tokens_);
@@ -59,6 +69,8 @@ class Scorer {
 
 PerplexityOptions checked(PerplexityOptions o) {
   require(o.context >= 2, "context {} must be at least 2 tokens", o.context);
+  require(o.position_parts >= 0 && o.position_parts <= o.context,
+          "{} position parts do not divide a context of {}", o.position_parts, o.context);
   o.batch_tokens = std::max(o.batch_tokens, o.context);
   return o;
 }
@@ -79,6 +91,12 @@ TextLoss& TextLoss::operator+=(const TextLoss& other) {
   text_bytes += other.text_bytes;
   documents += other.documents;
   instances += other.instances;
+  part_nll.resize(std::max(part_nll.size(), other.part_nll.size()));
+  part_tokens.resize(part_nll.size());
+  for (std::size_t i = 0; i < other.part_nll.size(); ++i) {
+    part_nll[i] += other.part_nll[i];
+    part_tokens[i] += other.part_tokens[i];
+  }
   return *this;
 }
 
@@ -101,7 +119,7 @@ struct DocumentScorer::State {
   }
   void flush() {
     if (ids.empty()) return;
-    scorer.add_losses(total.nll_sum, ids, targets, positions, offsets);
+    scorer.add_losses(total, options, ids, targets, positions, offsets);
     ids.clear(), targets.clear(), positions.clear(), offsets = {0};
   }
   // Each window costs a few recurrent states, however short it is.
@@ -145,9 +163,9 @@ TextLoss DocumentScorer::finish() {
   return state_->total;
 }
 
-TextLoss score_instances(const Backend& backend, const model::Model& model,
-                         const data::Dataset& dataset, data::BatchOptions batch_options,
-                         PerplexityOptions options, const text::Tokenizer* tokenizer) {
+TextLoss score_instances(const Backend& backend, const model::Model& model, const data::Dataset& dataset,
+                         data::BatchOptions batch_options, PerplexityOptions options,
+                         const text::Tokenizer* tokenizer) {
   options.context = dataset.sequence_length();
   const auto o = checked(options);
   const auto rows = std::min(o.batch_tokens / o.context, std::max<std::int64_t>(dataset.size(), 1));
@@ -156,7 +174,7 @@ TextLoss score_instances(const Backend& backend, const model::Model& model,
   TextLoss total;
   for (std::int64_t first = 0; first < dataset.size(); first += rows) {
     const auto batch = data::assemble_sequential(dataset, first, rows, batch_options);
-    scorer.add_losses(total.nll_sum, batch.ids, batch.targets, batch.positions, batch.segment_offsets);
+    scorer.add_losses(total, o, batch.ids, batch.targets, batch.positions, batch.segment_offsets);
     total.tokens += batch.predicted;
     total.instances += batch.instances;
     if (tokenizer != nullptr) total.text_bytes += data::text_bytes(batch.targets, bytes);

@@ -16,15 +16,19 @@ struct TextLoss {
   std::int64_t tokens = 0;                    // predicted
   std::int64_t text_bytes = 0;                // that the predicted tokens stand for; end of text: none
   std::int64_t documents = 0, instances = 0;  // whichever was scored
-  double loss() const;                        // nats per token
-  double perplexity() const;                  // exp(loss)
-  double bits_per_byte() const;               // nll_sum / (ln 2 · text_bytes)
+  // By place in the window, in as many equal parts as PerplexityOptions::position_parts asks for.
+  std::vector<double> part_nll{};
+  std::vector<std::int64_t> part_tokens{};
+  double loss() const;           // nats per token
+  double perplexity() const;     // exp(loss)
+  double bits_per_byte() const;  // nll_sum / (ln 2 · text_bytes)
   TextLoss& operator+=(const TextLoss& other);
 };
 
 struct PerplexityOptions {
   std::int64_t context = 1024;       // tokens that a prediction may look at
   std::int64_t batch_tokens = 4096;  // about as many tokens per forward pass; at least one window
+  std::int64_t position_parts = 0;   // 0: losses are not told apart by position
 };
 
 // Scores documents one after another; add() may hold some back until a batch is full.
@@ -51,8 +55,8 @@ class DocumentScorer {
 
 // Instances of a dataset in file order; the first token of each is not predicted. Text is counted only with a
 // tokenizer.
-TextLoss score_instances(const Backend& backend, const model::Model& model,
-                         const data::Dataset& dataset, data::BatchOptions batch,
-                         PerplexityOptions options, const text::Tokenizer* tokenizer);
+TextLoss score_instances(const Backend& backend, const model::Model& model, const data::Dataset& dataset,
+                         data::BatchOptions batch, PerplexityOptions options,
+                         const text::Tokenizer* tokenizer);
 
 }  // namespace braid::eval

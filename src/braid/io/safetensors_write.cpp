@@ -20,10 +20,11 @@ void check_tensors(const fs::path& path, const std::vector<NamedTensor>& tensors
             path.string(), in_quotes(name));
     require(names.insert(name).second, "cannot write {}: tensor {} occurs twice", path.string(),
             in_quotes(name));
-    require(tensor.device == Device::cpu && (tensor.data != nullptr || tensor.bytes() == 0),
-            "cannot write {}: tensor {} is not in host memory", path.string(), in_quotes(name));
   }
 }
+
+// What tensors that are already there hold.
+ConstTensor as_it_is(const NamedTensor& t) { return t.tensor; }
 
 // The given order, unless it would leave a tensor unaligned (the format has no padding between tensors): then
 // larger element types go first.
@@ -122,6 +123,24 @@ bool is_weight_file(std::string_view name, const std::string& stem) {
   return take_digits(name) && take(name, "-of-") && take_digits(name) && name == ".safetensors";
 }
 
+void write_file_of(const fs::path& path, const std::vector<NamedTensor>& tensors,
+                   const std::map<std::string, std::string>& metadata, const TensorContents& contents) {
+  check_tensors(path, tensors);
+  const std::vector<NamedTensor> ordered = aligned_order(tensors);
+  AtomicFile file(path);
+  file.write(header_of(path, ordered, metadata));
+  for (const auto& named : ordered) {
+    const ConstTensor t = contents(named);
+    require(t.device == Device::cpu && (t.data != nullptr || t.bytes() == 0),
+            "cannot write {}: tensor {} is not in host memory", path.string(), in_quotes(named.name));
+    require(t.dtype == named.tensor.dtype && t.shape == named.tensor.shape,
+            "cannot write {}: tensor {} is {}, announced as {}", path.string(), in_quotes(named.name),
+            describe(t), describe(named.tensor));
+    file.write(std::span(static_cast<const std::byte*>(t.data), t.bytes()));
+  }
+  file.commit();
+}
+
 // Removes weights of earlier layouts; whatever has another name is not ours.
 void remove_other_layouts(const fs::path& folder, const std::set<std::string>& keep,
                           const std::string& stem) {
@@ -142,14 +161,7 @@ void remove_other_layouts(const fs::path& folder, const std::set<std::string>& k
 
 void write_safetensors(const fs::path& path, const std::vector<NamedTensor>& tensors,
                        const std::map<std::string, std::string>& metadata) {
-  check_tensors(path, tensors);
-  const std::vector<NamedTensor> ordered = aligned_order(tensors);
-  AtomicFile file(path);
-  file.write(header_of(path, ordered, metadata));
-  for (const auto& [name, tensor] : ordered) {
-    file.write(std::span(static_cast<const std::byte*>(tensor.data), tensor.bytes()));
-  }
-  file.commit();
+  write_file_of(path, tensors, metadata, as_it_is);
 }
 
 // One atomic step switches a reader from the old layout to the new: the rename of model.safetensors, or, for
@@ -158,12 +170,19 @@ void write_safetensors(const fs::path& path, const std::vector<NamedTensor>& ten
 // before the step and opens them after it may miss a file, which is an error, never a mixture.
 void write_tensor_folder(const fs::path& folder, const std::vector<NamedTensor>& tensors,
                          std::size_t max_shard_bytes, const std::string& stem) {
+  write_tensor_folder(folder, tensors, max_shard_bytes, stem, as_it_is);
+}
+
+void write_tensor_folder(const fs::path& folder, const std::vector<NamedTensor>& tensors,
+                         std::size_t max_shard_bytes, const std::string& stem,
+                         const TensorContents& contents) {
+  const std::map<std::string, std::string> metadata{{"format", "pt"}};
   check_tensors(folder, tensors);
   require(fs::is_directory(folder), "cannot write weights into {}: not a folder", folder.string());
   std::vector<std::vector<NamedTensor>> shards{tensors};
   if (max_shard_bytes != 0) shards = split_shards(tensors, max_shard_bytes);
   if (shards.size() == 1) {
-    write_safetensors(folder / single_name(stem), tensors);
+    write_file_of(folder / single_name(stem), tensors, metadata, contents);
     return remove_other_layouts(folder, {single_name(stem)}, stem);
   }
 
@@ -171,7 +190,7 @@ void write_tensor_folder(const fs::path& folder, const std::vector<NamedTensor>&
   nlohmann::json weight_map = nlohmann::json::object();
   std::size_t total = 0;
   for (std::size_t i = 0; i < shards.size(); ++i) {
-    write_safetensors(folder / names[i], shards[i]);
+    write_file_of(folder / names[i], shards[i], metadata, contents);
     for (const auto& [name, tensor] : shards[i]) weight_map[name] = names[i], total += tensor.bytes();
   }
   const nlohmann::json index = {{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};

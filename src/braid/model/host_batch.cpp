@@ -4,10 +4,22 @@
 
 namespace braid::model {
 
-Tensor upload(const Context& ctx, Arena& arena, std::span<const std::int32_t> values) {
-  const Tensor t = arena.make(DType::i32, {static_cast<std::int64_t>(values.size())});
+namespace {
+
+template <class T>
+Tensor upload_values(const Context& ctx, Arena& arena, std::span<const T> values) {
+  const Tensor t = arena.make(dtype_of<T>, {static_cast<std::int64_t>(values.size())});
   if (t.data != nullptr) ctx.memory->write(t.mutable_data(), values.data(), values.size_bytes());
   return t;
+}
+
+}  // namespace
+
+Tensor upload(const Context& ctx, Arena& arena, std::span<const std::int32_t> values) {
+  return upload_values(ctx, arena, values);
+}
+Tensor upload(const Context& ctx, Arena& arena, std::span<const float> values) {
+  return upload_values(ctx, arena, values);
 }
 
 Batch HostBatch::upload(const Context& ctx, Arena& arena) const {
@@ -16,7 +28,9 @@ Batch HostBatch::upload(const Context& ctx, Arena& arena) const {
     longest = std::max<std::int64_t>(longest, offsets[s] - offsets[s - 1]);
   }
   const auto put = [&](std::span<const std::int32_t> values) { return model::upload(ctx, arena, values); };
-  return {put(ids), put(targets), {{put(offsets), longest}, put(positions)}};
+  Batch batch{put(ids), put(targets), {{put(offsets), longest}, put(positions)}};
+  if (!weights.empty()) batch.weights = model::upload(ctx, arena, weights);
+  return batch;
 }
 
 RowLayout RowLayout::of(std::int64_t batch, std::int64_t length) {

@@ -8,12 +8,14 @@
 
 namespace braid::model {
 
-// Copies host integers into a new tensor of the arena (measuring arenas copy nothing).
+// Copies host values into a new tensor of the arena (measuring arenas copy nothing).
 Tensor upload(const Context& ctx, Arena& arena, std::span<const std::int32_t> values);
+Tensor upload(const Context& ctx, Arena& arena, std::span<const float> values);
 
 // A batch in host memory, and its copy into tensors.
 struct HostBatch {
   std::span<const std::int32_t> ids, targets, positions, offsets;
+  std::span<const float> weights{};  // of each token's loss in the gradients; empty: all 1
   Batch upload(const Context& ctx, Arena& arena) const;
 };
 

@@ -45,7 +45,7 @@ struct HeadGradients {
 
 // Head product, loss and gradients, a few rows of logits at a time.
 void head_loss(Context& ctx, TokenLosses out, HeadGradients grads, ConstTensor x, ConstTensor head,
-               ConstTensor targets, LossOptions options) {
+               ConstTensor targets, ConstTensor weights, LossOptions options) {
   Arena::Scope scope(*ctx.scratch);
   const auto tokens = x.shape[0], rows = std::min(head_rows(head.shape[0], x.dtype), tokens);
   const bool wanted = grads.dx.defined();
@@ -56,6 +56,7 @@ void head_loss(Context& ctx, TokenLosses out, HeadGradients grads, ConstTensor x
     nn::linear(ctx, logits, rows_of(x, begin, n), head);
     ops::cross_entropy(ctx, rows_of(out.loss, begin, n), rows_of(out.log_sum_exp, begin, n), logits,
                        rows_of(targets, begin, n),
+                       weights.defined() ? rows_of(weights, begin, n) : ConstTensor{},
                        {.scale = options.scale,
                         .z_loss = options.z_loss,
                         .gradient = wanted ? ops::LossGradient::yes : ops::LossGradient::no});
@@ -93,7 +94,8 @@ struct Pass {
   void head(ConstTensor x) {
     Arena::Scope scope(step);
     const Normed normed = final_norm(ctx, step, x, p, policy);
-    head_loss(ctx, out, {d, grads.output_head()}, normed.y, p.output_head(), batch.targets, options);
+    head_loss(ctx, out, {d, grads.output_head()}, normed.y, p.output_head(), batch.targets, batch.weights,
+              options);
     ops::rms_norm_backward(ctx, d, grads.final_norm, d, {x, p.final_norm, normed.inverse_rms},
                            ops::Accumulate::no);
   }
@@ -131,7 +133,7 @@ void score(Context& ctx, Arena& step, TokenLosses out, const Parameters& p, cons
            const Batch& batch) {
   Arena::Scope scope(step);
   const Tensor normed = forward_for_scoring(ctx, step, p, policy, batch);
-  head_loss(ctx, out, {}, normed, p.output_head(), batch.targets, {});
+  head_loss(ctx, out, {}, normed, p.output_head(), batch.targets, {}, {});
 }
 
 void compute_logits(Context& ctx, Arena& step, Tensor logits, const Parameters& p, const Policy& policy,

@@ -12,6 +12,7 @@ struct Batch {
   ConstTensor ids;      // (N) i32
   ConstTensor targets;  // (N) i32, negative: not predicted; undefined where no loss is asked
   nn::Attention::Tokens tokens;
+  ConstTensor weights{};  // (N) f32, of each token's loss in the gradients; undefined: all 1
 };
 
 // What the blocks keep for their backward: the first so many one level, the others another.
@@ -41,7 +42,7 @@ struct LossSums {
 };
 LossSums sum_losses(Memory& memory, const TokenLosses& losses);
 
-// Adds the gradients of scale · Σ (loss + z_loss · logsumexp²) into `grads`.
+// Adds the gradients of scale · Σ weight · (loss + z_loss · logsumexp²) into `grads`.
 void loss_and_gradients(Context&, Arena& step, TokenLosses out, const Parameters& grads, const Parameters&,
                         const Policy&, const Batch&, LossOptions);
 // The same losses, no gradients.

@@ -182,18 +182,16 @@ void load_parameter(Lookup& lookup, const ParameterSpec& spec, const Tensor& t) 
   }
 }
 
-// A tied model may carry its head as well, if it is the embedding.
-void check_tied_head(Lookup& lookup, const Parameters& p, Memory& memory) {
+// A tied model may carry its head as well, if it is the embedding (in host memory).
+void check_tied_head(Lookup& lookup, const Tensor& embedding) {
   const auto* head = lookup.find("lm_head.weight");
   if (head == nullptr) return;
-  lookup.check_shape("lm_head.weight", *head, p.embedding.shape);
-  Buffer copy(p.embedding.bytes()), embedding(p.embedding.bytes());
-  Tensor t = p.embedding;
-  t.device = Device::cpu;
+  lookup.check_shape("lm_head.weight", *head, embedding.shape);
+  const Buffer copy(embedding.bytes());
+  Tensor t = embedding;
   t.data = copy.data();
   convert(t, *head);
-  memory.read(embedding.data(), p.embedding.data, p.embedding.bytes());
-  require(std::memcmp(t.data, embedding.data(), t.bytes()) == 0,
+  require(std::memcmp(t.data, embedding.data, t.bytes()) == 0,
           "{}: tie_word_embeddings is true but lm_head.weight differs from the embedding", lookup.where());
 }
 
@@ -209,49 +207,83 @@ Shape convolution_shape(const ConstTensor& t) { return {t.shape[0], 1, t.shape[1
 
 }  // namespace
 
+struct WeightReader::State {
+  Lookup lookup;
+  const ModelConfig& config;
+};
+
+WeightReader::WeightReader(const io::TensorFiles& files, const ModelConfig& config)
+    : state_(new State{Lookup(files, config), config}) {}
+WeightReader::~WeightReader() = default;
+
+void WeightReader::read(const NamedParameter& parameter) {
+  const auto& [spec, tensor] = parameter;
+  load_parameter(state_->lookup, spec, tensor);
+  const bool embedding = spec.role == nn::ParameterRole::embedding;
+  if (embedding && state_->config.tied_embeddings) check_tied_head(state_->lookup, tensor);
+}
+
+void WeightReader::finish() const { state_->lookup.check_all_used(); }
+
 void load_weights(const Parameters& p, const ModelConfig& config, const io::TensorFiles& files,
                   Memory& memory) {
-  Lookup lookup(files, config);
-  for (const auto& [spec, tensor] : list(p, config)) {
+  WeightReader reader(files, config);
+  for (const auto& parameter : list(p, config)) {
+    const auto& tensor = parameter.tensor;
     if (tensor.device == Device::cpu) {
-      load_parameter(lookup, spec, tensor);
+      reader.read(parameter);
       continue;
     }
     const Buffer staging(tensor.bytes());
     Tensor host = tensor;
     host.device = Device::cpu;
     host.data = staging.data();
-    load_parameter(lookup, spec, host);
+    reader.read({parameter.spec, host});
     memory.write(tensor.mutable_data(), host.data, host.bytes());
   }
-  if (config.tied_embeddings) check_tied_head(lookup, p, memory);
-  lookup.check_all_used();
+  reader.finish();
 }
+
+namespace {
+
+std::vector<io::NamedTensor> memory_tensors_of(const NamedParameter& parameter) {
+  const auto& [spec, tensor] = parameter;
+  if (ends_with(spec.name, ".conv1d.weight")) {
+    return {{spec.name, reshaped(static_cast<const ConstTensor&>(tensor), convolution_shape(tensor))}};
+  }
+  if (spec.parts.empty()) return {{spec.name, tensor}};
+  std::vector<io::NamedTensor> out;
+  std::int64_t row = 0;
+  for (const auto& part : spec.parts) {
+    out.push_back({part.name, rows_of(tensor, row, part.rows)});
+    row += part.rows;
+  }
+  return out;
+}
+
+}  // namespace
 
 std::vector<io::NamedTensor> memory_tensors(const Parameters& p, const ModelConfig& config) {
   std::vector<io::NamedTensor> out;
-  for (const auto& [spec, tensor] : list(p, config)) {
-    if (ends_with(spec.name, ".conv1d.weight")) {
-      out.push_back(
-          {spec.name, reshaped(static_cast<const ConstTensor&>(tensor), convolution_shape(tensor))});
-    } else if (spec.parts.empty()) {
-      out.push_back({spec.name, tensor});
-    } else {
-      std::int64_t row = 0;
-      for (const auto& part : spec.parts) {
-        out.push_back({part.name, rows_of(tensor, row, part.rows)});
-        row += part.rows;
-      }
-    }
+  for (const auto& parameter : list(p, config)) {
+    for (auto& t : memory_tensors_of(parameter)) out.push_back(std::move(t));
   }
   return out;
 }
 
 std::vector<io::NamedTensor> file_tensors(const Parameters& p, const ModelConfig& config) {
+  std::vector<io::NamedTensor> out;
+  for (const auto& parameter : list(p, config)) {
+    for (auto& t : file_tensors(parameter, config)) out.push_back(std::move(t));
+  }
+  return out;
+}
+
+std::vector<io::NamedTensor> file_tensors(const NamedParameter& parameter, const ModelConfig& config) {
   const auto keys = config.linear.key_heads * config.linear.key_dim;
   const auto values = config.linear.value_heads * config.linear.value_dim;
   std::vector<io::NamedTensor> out;
-  for (auto& [name, tensor] : memory_tensors(p, config)) {
+  for (auto& [name, tensor] : memory_tensors_of(parameter)) {
     if (ends_with(name, ".conv1d.weight")) {
       std::int64_t row = 0;
       for (const auto& [part, rows] : {std::pair{"q_conv1d.weight", keys}, std::pair{"k_conv1d.weight", keys},

@@ -12,10 +12,30 @@ namespace braid::model {
 void load_weights(const Parameters& p, const ModelConfig& config, const io::TensorFiles& files,
                   Memory& memory = *host_memory());
 
+// The same one parameter at a time, so that a model need not fit into memory. `files` and `config` must
+// outlive it.
+class WeightReader {
+ public:
+  WeightReader(const io::TensorFiles& files, const ModelConfig& config);
+  ~WeightReader();
+  WeightReader(const WeightReader&) = delete;
+  WeightReader& operator=(const WeightReader&) = delete;
+
+  // Fills parameter.tensor, which lies in host memory.
+  void read(const NamedParameter& parameter);
+  // After the last parameter: whatever else the files hold is an error.
+  void finish() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 // Tensors under transformers' in-memory names (fused `conv1d`), views into `p`; shapes as PyTorch has them.
 std::vector<io::NamedTensor> memory_tensors(const Parameters& p, const ModelConfig& config);
 // Tensors under the published file names (`q_conv1d`, `attention_layer_norm` …), views into `p`.
 std::vector<io::NamedTensor> file_tensors(const Parameters& p, const ModelConfig& config);
+std::vector<io::NamedTensor> file_tensors(const NamedParameter& parameter, const ModelConfig& config);
 
 struct SaveOptions {
   DType dtype = DType::f32;                            // f32, bf16 or f16; A_log and dt_bias stay f32

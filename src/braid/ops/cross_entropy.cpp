@@ -6,14 +6,15 @@
 namespace braid::ops {
 
 void cross_entropy(Context& ctx, Tensor loss, Tensor log_sum_exp, Tensor logits, ConstTensor targets,
-                   CrossEntropyOptions options) {
+                   ConstTensor weights, CrossEntropyOptions options) {
   const Checker check("cross_entropy");
   check.rank("logits", logits, 2);
   const Shape per_token{logits.shape[0]};
   check.tensor("loss", loss, accumulator_of(logits.dtype), per_token);
   check.tensor("log_sum_exp", log_sum_exp, accumulator_of(logits.dtype), per_token);
   check.tensor("targets", targets, DType::i32, per_token);
-  implementation<&OpTable::cross_entropy>(ctx)(ctx, loss, log_sum_exp, logits, targets, options);
+  if (weights.defined()) check.tensor("weights", weights, DType::f32, per_token);
+  implementation<&OpTable::cross_entropy>(ctx)(ctx, loss, log_sum_exp, logits, targets, weights, options);
 }
 
 }  // namespace braid::ops

@@ -12,8 +12,9 @@ struct CrossEntropyOptions {
 
 // loss (N) = logsumexp(logits) − logits[target]; log_sum_exp (N); both accumulator dtype. targets (N) i32; a
 // negative target is ignored: its loss, log_sum_exp and gradient are 0. With a gradient, logits (N, V) are
-// replaced by d/dlogits of scale · Σ (loss + z_loss · log_sum_exp²).
+// replaced by d/dlogits of scale · Σ weight · (loss + z_loss · log_sum_exp²). weights (N) f32 may be
+// undefined: all 1. They may be negative, and change the gradient only: `loss` stays each token's own.
 void cross_entropy(Context&, Tensor loss, Tensor log_sum_exp, Tensor logits, ConstTensor targets,
-                   CrossEntropyOptions);
+                   ConstTensor weights, CrossEntropyOptions);
 
 }  // namespace braid::ops

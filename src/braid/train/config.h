@@ -25,10 +25,16 @@ enum class Recompute : std::uint8_t {
   automatic,  // as little as the free memory asks for
 };
 
+enum class ObjectiveKind : std::uint8_t {
+  next_token,
+  dpo,  // length-normalised direct preference optimisation
+};
+
 struct RunConfig {
   std::uint64_t seed = 1;
-  fs::path folder;         // metrics, checkpoints and the final model
-  fs::path initial_model;  // start from these weights; empty: initial values
+  fs::path folder;             // metrics, checkpoints and the final model
+  fs::path initial_model;      // start from these weights; empty: initial values
+  fs::path initial_optimizer;  // checkpoint whose optimiser state goes on; empty: a fresh one
   model::ModelConfig model;
 
   DataConfig data;
@@ -41,6 +47,8 @@ struct RunConfig {
   std::vector<StepRange> skip_steps{};      // their data are passed over without an update
   Recompute recompute = Recompute::none;
   Precision precision = Precision::automatic;
+  ObjectiveKind objective = ObjectiveKind::next_token;
+  double dpo_beta = 5;
   std::int64_t validation_every = 0, validation_batches = 0;  // 0: only at the end; 0: the whole set
   CheckpointConfig checkpoint;
   bool tensorboard = false;  // event files beside metrics.jsonl

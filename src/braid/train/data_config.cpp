@@ -132,7 +132,14 @@ void read_instances(const TomlFields& f, DataConfig& d) {
 
 DataConfig read_data_config(const TomlFields& f, const fs::path& run_folder) {
   DataConfig d;
-  read_sources(f, d);
+  d.preferences = paths(f, "preferences");
+  if (d.preferences.empty()) {
+    read_sources(f, d);
+  } else {
+    for (const auto* key : {"documents", "train", "mix", "sources", "label_masks"}) {
+      if (f.has(key)) f.reject(key, "is given beside 'preferences', which is all that a dpo run trains on");
+    }
+  }
   const bool documents = std::ranges::any_of(d.sources, [](const auto& s) { return !s.documents.empty(); });
   const bool mix = std::ranges::any_of(d.sources, [](const auto& s) { return !s.mix.empty(); });
   for (const auto* key : {"folder", "validation_fraction"}) {

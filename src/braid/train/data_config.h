@@ -47,6 +47,7 @@ struct DataConfig {
   std::optional<data::TokenId> pad_id;  // none: the end of text
   std::optional<data::RepetitionFilter> instance_filter;
   int loaders = 1;
+  std::vector<fs::path> preferences;  // pairs in JSON Lines, for train.objective = "dpo"; then no train
 };
 
 // The name of what is validated with when a recipe names no sources for it.

@@ -20,7 +20,9 @@ class Opener {
     for (const SourceConfig& source : config_.sources) {
       sources.push_back({source.name, open_source(source), source.ratio, source.max_repetition});
     }
-    out_.train = config_.mixture ? mix(std::move(sources)) : std::move(sources[0].dataset);
+    if (!sources.empty()) {
+      out_.train = config_.mixture ? mix(std::move(sources)) : std::move(sources[0].dataset);
+    }
     for (const std::vector<ValidationSourceConfig>* list : {&std::as_const(held_out_), &config_.validation}) {
       for (const ValidationSourceConfig& source : *list) {
         const auto prefix = fmt::format("validation '{}': ", source.name);

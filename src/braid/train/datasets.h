@@ -17,7 +17,7 @@ struct NamedDataset {
 };
 
 struct Datasets {
-  std::unique_ptr<data::Dataset> train;
+  std::unique_ptr<data::Dataset> train;  // null where preferences are trained on
   std::vector<NamedDataset> validation;  // may be empty
   // Tokens and content hash of every file, and of a label mask where there is one.
   nlohmann::ordered_json contents = nlohmann::ordered_json::array();

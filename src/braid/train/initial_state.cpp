@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "braid/model/weights.h"
+#include "braid/train/checkpoint.h"
 
 namespace braid::train {
 
@@ -27,7 +28,13 @@ void complete_model(RunConfig& c, const text::Tokenizer& tokenizer) {
 
 void set_initial_weights(Trainer& trainer, const RunConfig& config) {
   const auto& p = trainer.parameters();
-  if (config.initial_model.empty()) {
+  if (!config.initial_optimizer.empty()) {
+    const auto checkpoint = verified_checkpoint(config.initial_optimizer);
+    load_checkpoint({&p, &trainer.first_moment(), &trainer.second_moment()}, checkpoint, config.model);
+    const io::Fields state(checkpoint.state.trainer, (checkpoint.path / "training_state.json").string(),
+                           "trainer");
+    trainer.restore({.updates = parse_trainer_state(state).updates});
+  } else if (config.initial_model.empty()) {
     model::initialize(p.tree(), config.model, config.seed, p.memory());
   } else {
     model::load_weights(p.tree(), config.model, io::TensorFiles(config.initial_model), p.memory());

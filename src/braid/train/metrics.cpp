@@ -9,7 +9,7 @@ using Json = nlohmann::ordered_json;
 
 }  // namespace
 
-std::string step_line(std::int64_t step, std::int64_t tokens, const StepResult& result) {
+std::string step_line(std::int64_t step, std::int64_t tokens, const StepResult& result, const Json& more) {
   Json line{{"step", step}, {"tokens", tokens}};
   if (result.measured()) {
     line["loss"] = result.loss;
@@ -21,6 +21,7 @@ std::string step_line(std::int64_t step, std::int64_t tokens, const StepResult& 
   line["gradient_norm_spikes"] = result.gradient_norm_spikes;
   line["saturated"] = result.saturated;
   if (result.skipped) line["skipped"] = true;
+  if (more.is_object()) line.update(more);
   return line.dump();
 }
 

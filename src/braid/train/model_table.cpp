@@ -1,5 +1,7 @@
 #include "braid/train/model_table.h"
 
+#include <cmath>
+
 #include "braid/model/config_file.h"
 #include "braid/model/presets.h"
 
@@ -47,9 +49,47 @@ model::RopeConfig read_rope(const TomlFields& f) {
   return {.type = type, .theta = f.number_or("rope_theta", 500000, 1, 1e12)};
 }
 
-}  // namespace
+// YaRN as stage 3 of the paper's alternative has it (paper.md 3.2). Reaches the full-attention layers, as in
+// the published models.
+void apply_yarn(const TomlFields& f, model::ModelConfig& c) {
+  auto& rope = c.attention.rope_full;
+  if (rope.type == model::RopeType::none) f.reject("factor", "stretches RoPE, but this model has none");
+  rope.type = model::RopeType::yarn;
+  rope.factor = f.number_or("factor", 8, 1, 1e6);
+  rope.original_context = f.integer_or("original_context", c.max_positions, 1, kMaxSize);
+  rope.beta_fast = f.number_or("beta_fast", 32, 1e-3, 1e6);
+  rope.beta_slow = f.number_or("beta_slow", 1, 1e-3, 1e6);
+  if (rope.beta_slow >= rope.beta_fast) f.reject("beta_slow", "is not below beta_fast");
+  rope.attention_factor = f.number_or("attention_factor", 0.1 * std::log(rope.factor) + 1, 1e-3, 1e3);
+  const auto reach = rope.factor * static_cast<double>(rope.original_context);
+  c.max_positions = std::max(c.max_positions, static_cast<std::int64_t>(std::llround(reach)));
+}
 
-model::ModelConfig read_model_table(const TomlFields& f, std::int64_t sequence_length) {
+// What a recipe may change about positions, whatever model it starts from. rope = "none" is DroPE.
+void apply_positions(const TomlFields& f, model::ModelConfig& c, std::int64_t sequence_length) {
+  if (f.has("rope") || f.has("rope_theta")) c.attention.rope_full = c.attention.rope_sliding = read_rope(f);
+  if (f.has("yarn")) apply_yarn(f.table("yarn"), c);
+  c.max_positions = std::max(sequence_length, f.integer_or("max_positions", c.max_positions, 1, kMaxSize));
+}
+
+// The model to start from, where the recipe names one.
+std::optional<StartingPoint> read_start(const TomlFields& f) {
+  std::string named;
+  for (const auto* key : {"preset", "config", "directory", "start_from"}) {
+    if (!f.has(key)) continue;
+    if (!named.empty()) f.reject(key, fmt::format("and '{}' are both given, which say two models", named));
+    named = key;
+  }
+  if (named == "directory") {
+    if (f.has("optimizer_state")) f.reject("optimizer_state", "goes with 'start_from'");
+    return StartingPoint{f.string("directory"), {}};
+  }
+  if (named != "start_from") return std::nullopt;
+  const bool carried = f.boolean_or("optimizer_state", false);
+  return find_start(f.string("start_from"), carried ? OptimizerState::carried : OptimizerState::fresh);
+}
+
+model::ModelConfig read_new_model(const TomlFields& f) {
   model::ModelConfig c;
   if (f.has("preset")) {
     const auto name = f.string("preset");
@@ -76,7 +116,6 @@ model::ModelConfig read_model_table(const TomlFields& f, std::int64_t sequence_l
     c.attention.head_dim =
         f.integer_or("head_dim", std::max<std::int64_t>(1, c.hidden_size / heads), 1, kMaxSize);
     c.attention.window = f.integer_or("window", 4096, 1, kMaxSize);
-    c.attention.rope_full = c.attention.rope_sliding = read_rope(f);
     c.attention.norm = read_norm(f, "attention_norm", "post");
     c.linear.key_heads = f.integer_or("linear_key_heads", heads, 1, kMaxSize);
     c.linear.value_heads = f.integer_or("linear_value_heads", c.linear.key_heads, 1, kMaxSize);
@@ -92,8 +131,21 @@ model::ModelConfig read_model_table(const TomlFields& f, std::int64_t sequence_l
       f, "linear_initializer", "fan_in",
       {{"fan_in", nn::Initializer::fan_in_uniform}, {"normal", nn::Initializer::normal}});
   c.vocabulary_size = f.integer_or("vocabulary_size", c.vocabulary_size, 0, kMaxSize);  // 0: the tokenizer's
-  c.max_positions = std::max(sequence_length, f.integer_or("max_positions", c.max_positions, 1, kMaxSize));
   return c;
+}
+
+}  // namespace
+
+ModelTable read_model_table(const TomlFields& f, std::int64_t sequence_length) {
+  ModelTable table;
+  if (const auto start = read_start(f)) {
+    table.start = *start;
+    table.config = model::read_config(start->weights);
+  } else {
+    table.config = read_new_model(f);
+  }
+  apply_positions(f, table.config, sequence_length);
+  return table;
 }
 
 }  // namespace braid::train

@@ -10,6 +10,7 @@
 #include "braid/train/checkpoint_writer.h"
 #include "braid/train/datasets.h"
 #include "braid/train/initial_state.h"
+#include "braid/train/objective.h"
 #include "braid/train/run_log.h"
 
 namespace braid::train {
@@ -28,15 +29,16 @@ class Run {
         log_(folder, config),
         tokenizer_(text::load_tokenizer(config.data.tokenizer)),
         data_(open_datasets(config.data, config.seed, *tokenizer_, observer.noticed)),
-        order_(config.seed, data_.train->size()),
         token_bytes_(data::token_bytes(*tokenizer_)),
         trainer_(backend, config),
         checkpoints_(folder.checkpoints(), config) {
     options_ = {.end_of_text = tokenizer_->end_of_text().value_or(-1),
                 .document_masking =
                     config.data.document_masking ? data::DocumentMasking::yes : data::DocumentMasking::no};
-    training_options_ = options_;
-    training_options_.instance_filter = config.data.instance_filter;
+    auto training = options_;
+    training.instance_filter = config.data.instance_filter;
+    objective_ = make_objective(config, data_, *tokenizer_, training, observer.noticed);
+    if (auto more = objective_->contents(); !more.is_null()) data_.contents.push_back(std::move(more));
   }
 
   RunOutcome run() {
@@ -83,6 +85,7 @@ class Run {
 
   // Restores or initialises; the state begins after the last step done.
   TrainingState start() {
+    objective_->prepare(trainer_, observer_.noticed);
     if (const auto state = restore()) {
       notice(observer_, fmt::format("resuming after step {}", state->step));
       notice_other_arithmetic(*state);
@@ -145,7 +148,7 @@ class Run {
   RunSummary summary() const {
     return {.parameters = model::count_parameters(config_.model).total(),
             .tokens_per_step = tokens_per_step(),
-            .instances = data_.train->size(),
+            .instances = objective_->instances(),
             .validation_instances = data_.validation_instances(),
             .first_step = first_,
             .memory = trainer_.memory_plan(),
@@ -155,12 +158,13 @@ class Run {
 
   // Called by the loader's threads.
   data::Batch batch_of(std::int64_t step) const {
-    return data::assemble(*data_.train, order_, instances_before(config_, step), instances_in(config_, step),
-                          training_options_);
+    return objective_->assemble(instances_before(config_, step), instances_in(config_, step));
   }
 
   void advance(std::int64_t step) {
-    const auto batch = loader_->next();
+    auto batch = loader_->next();
+    nlohmann::ordered_json more;
+    if (!skips(config_, step)) more = objective_->weigh(trainer_, batch, instances_before(config_, step));
     const auto result = trainer_.step(batch, step);
     const auto tokens = tokens_through(config_, step);
     const double seconds = std::chrono::duration<double>(Clock::now() - begin_).count();
@@ -175,7 +179,7 @@ class Run {
         .flops_per_second = rate * model::training_flops(config_.model, config_.data.sequence_length),
         .seconds = seconds,
         .seconds_waited_for_data = loader_->seconds_waited()};
-    log_.step(progress);
+    log_.step(progress, more);
     notice_full_disk();
     if (observer_.stepped) observer_.stepped(progress);
   }
@@ -281,11 +285,11 @@ class Run {
   RunLog log_;
   std::unique_ptr<text::Tokenizer> tokenizer_;
   Datasets data_;
-  data::Order order_;
   std::vector<std::int32_t> token_bytes_;
   Trainer trainer_;
   CheckpointWriter checkpoints_;  // its thread ends before what it reads
-  data::BatchOptions options_, training_options_;
+  data::BatchOptions options_;
+  std::unique_ptr<Objective> objective_;
   std::optional<data::Loader> loader_;  // its threads read what is above: it goes first
   Clock::time_point begin_;
   std::int64_t first_ = 0;                 // the last step done by earlier processes

@@ -9,9 +9,9 @@ void RunLog::begin(std::uintmax_t metrics_bytes, std::int64_t first_step) {
   if (config_.tensorboard) events_ = std::make_unique<EventFile>(folder_.tensorboard(), first_step);
 }
 
-void RunLog::step(const StepProgress& p) {
+void RunLog::step(const StepProgress& p, const nlohmann::ordered_json& more) {
   const auto& r = p.result;
-  folder_.metrics().append(step_line(p.step, p.tokens, r) + "\n");
+  folder_.metrics().append(step_line(p.step, p.tokens, r, more) + "\n");
   folder_.timing().append(timing_line(p) + "\n");
   if (events_ == nullptr) return;
   if (!r.measured()) {

@@ -12,7 +12,8 @@ class RunLog {
 
   // After the run's state was restored: the lines of later steps go.
   void begin(std::uintmax_t metrics_bytes, std::int64_t first_step);
-  void step(const StepProgress& progress);
+  // `more`: fields of the objective, numbers; null: none.
+  void step(const StepProgress& progress, const nlohmann::ordered_json& more);
   void validation(const Validation& validation);
   // Bytes that a full disk keeps in memory.
   std::size_t waiting() const;

@@ -100,9 +100,10 @@ void Trainer::largest_work(Context& ctx, Arena& step, const model::HostBatch& la
 std::size_t Trainer::work_bytes(const WorkShape& shape, const model::KeepPlan& keep) {
   const auto layout = model::RowLayout::of(shape.micro_batch, shape.length);
   const std::vector<std::int32_t> zeros(layout.positions.size(), 0);
+  const std::vector<float> weights(config_.objective == ObjectiveKind::dpo ? zeros.size() : 0);
   Arena step = Arena::measuring(), scratch = Arena::measuring();
   Context ctx = backend_.measuring_context(scratch);
-  largest_work(ctx, step, {zeros, zeros, layout.positions, layout.offsets}, keep);
+  largest_work(ctx, step, {zeros, zeros, layout.positions, layout.offsets, weights}, keep);
   return align_up(step.peak()) + align_up(scratch.peak());
 }
 
@@ -111,8 +112,9 @@ void Trainer::make_work_memory() {
                            [&](const WorkShape& w, const model::KeepPlan& k) { return work_bytes(w, k); });
   const auto layout = model::RowLayout::of(config_.micro_batch_size, config_.data.sequence_length);
   const std::vector<std::int32_t> zeros(layout.positions.size(), 0);
+  const std::vector<float> weights(config_.objective == ObjectiveKind::dpo ? zeros.size() : 0);
   work_ = model::WorkMemory(backend_, [&](Context& ctx, Arena& step) {
-    largest_work(ctx, step, {zeros, zeros, layout.positions, layout.offsets}, keep_);
+    largest_work(ctx, step, {zeros, zeros, layout.positions, layout.offsets, weights}, keep_);
   });
   planned_offsets_.assign(layout.offsets.begin(), layout.offsets.end());
 }
@@ -296,14 +298,29 @@ void Trainer::restore(const TrainerState& s) {
   if (skip_step_) skip_step_->restore(s.losses, s.gradient_norms);
 }
 
-ScoreResult Trainer::score(const data::Batch& batch) {
-  const auto tokens = static_cast<std::int64_t>(batch.ids.size());
-  const MicroBatch micro = MicroBatch::of(batch, 0, tokens);
+std::vector<float> Trainer::token_losses(const data::Batch& batch) {
+  require(batch.instances <= config_.batch_size, "trainer: {} sequences to score, at most {} fit",
+          batch.instances, config_.batch_size);
+  for (std::int64_t first = 0; first < batch.instances; first += config_.micro_batch_size) {
+    const auto rows = std::min(config_.micro_batch_size, batch.instances - first);
+    const auto token = first * batch.sequence_length, tokens = rows * batch.sequence_length;
+    score_into(MicroBatch::of(batch, token, tokens), losses_at(token, tokens));
+  }
+  const auto all = static_cast<std::int64_t>(batch.ids.size());
+  return to_host<float>(*backend_.memory, losses_at(0, all).loss);
+}
+
+void Trainer::score_into(const MicroBatch& micro, const model::TokenLosses& losses) {
   ensure_planned(micro);
-  const auto losses = losses_at(0, tokens);
   work_.run(backend_, [&](Context& ctx, Arena& step) {
     model::score(ctx, step, losses, weights(), policy_, micro.host().upload(ctx, step));
   });
+}
+
+ScoreResult Trainer::score(const data::Batch& batch) {
+  const auto tokens = static_cast<std::int64_t>(batch.ids.size());
+  const auto losses = losses_at(0, tokens);
+  score_into(MicroBatch::of(batch, 0, tokens), losses);
   return {model::sum_losses(*backend_.memory, losses).loss, newly_saturated()};
 }
 

@@ -38,6 +38,9 @@ class Trainer {
   // One optimiser step, counted from 1, on instances_in(step) instances. Throws, leaving parameters and
   // moments untouched, when the loss or a gradient is not finite; the error names where that began.
   StepResult step(const data::Batch& batch, std::int64_t step);
+  // The loss of every token (0 where nothing is predicted) of at most batch_size instances, of which more
+  // than micro_batch_size must be a multiple of it or a last part.
+  std::vector<float> token_losses(const data::Batch& batch);
   // At most micro_batch_size instances.
   ScoreResult score(const data::Batch& batch);
 
@@ -74,6 +77,7 @@ class Trainer {
   void ensure_planned(const MicroBatch& micro);
   // Token losses of the micro-batch that begins at that token of the step's batch.
   model::TokenLosses losses_at(std::int64_t token, std::int64_t tokens) const;
+  void score_into(const MicroBatch& micro, const model::TokenLosses& losses);
   void accumulate(const MicroBatch& micro, const model::TokenLosses& losses, double scale);
   void find_norm(const model::TokenLosses& losses);
   Measured measure(const model::TokenLosses& losses, double predicted) const;

@@ -41,10 +41,11 @@ HWY_INLINE double sum_of_exponentials(float* row, std::int64_t V, float top) {
 }
 
 void cross_entropy(Context& ctx, Tensor loss, Tensor log_sum_exp, Tensor logits, ConstTensor targets,
-                   ops::CrossEntropyOptions options) {
+                   ConstTensor weights, ops::CrossEntropyOptions options) {
   const std::int64_t V = logits.shape[1];
   const std::int32_t* target = targets.as<std::int32_t>();
   float *ploss = loss.as<float>(), *plse = log_sum_exp.as<float>(), *x = logits.as<float>();
+  const float* weight = weights.defined() ? weights.as<float>() : nullptr;
   const bool gradient = options.gradient == ops::LossGradient::yes;
   parallel_for(ctx, logits.shape[0], [&](std::int64_t n) HWY_ATTR {
     float* row = x + n * V;
@@ -60,10 +61,11 @@ void cross_entropy(Context& ctx, Tensor loss, Tensor log_sum_exp, Tensor logits,
     plse[n] = static_cast<float>(lse);
     ploss[n] = static_cast<float>(lse - static_cast<double>(at_target));
     if (!gradient) return;
-    const VecF factor = set(static_cast<float>(options.scale * (1 + 2 * options.z_loss * lse) / sum));
+    const double scale = weight == nullptr ? options.scale : options.scale * static_cast<double>(weight[n]);
+    const VecF factor = set(static_cast<float>(scale * (1 + 2 * options.z_loss * lse) / sum));
     for_vectors(
         V, [&](std::int64_t v, auto io) HWY_ATTR { io.store(row + v, hn::Mul(io.load(row + v), factor)); });
-    row[target[n]] -= static_cast<float>(options.scale);
+    row[target[n]] -= static_cast<float>(scale);
   });
 }
 
@@ -75,14 +77,14 @@ namespace braid::cpu {
 
 HWY_EXPORT(cross_entropy);
 void cross_entropy(Context& ctx, Tensor loss, Tensor log_sum_exp, Tensor logits, ConstTensor targets,
-                   ops::CrossEntropyOptions options) {
+                   ConstTensor weights, ops::CrossEntropyOptions options) {
   require_f32("cross_entropy", {logits});
   const std::int64_t V = logits.shape[1];
   for (std::int64_t n = 0; n < targets.count(); ++n) {
     const std::int32_t target = targets.as<std::int32_t>()[n];
     require(target < V, "cross_entropy: targets[{}] is {}, expected less than {}", n, target, V);
   }
-  HWY_DYNAMIC_DISPATCH(cross_entropy)(ctx, loss, log_sum_exp, logits, targets, options);
+  HWY_DYNAMIC_DISPATCH(cross_entropy)(ctx, loss, log_sum_exp, logits, targets, weights, options);
 }
 
 }  // namespace braid::cpu

@@ -18,6 +18,7 @@ struct Arguments {
   float *loss, *log_sum_exp;
   T* logits;
   const std::int32_t* targets;
+  const float* weights;  // null: all 1
   std::int64_t rows, width;
   float scale, z_loss;
   bool gradient;
@@ -76,9 +77,10 @@ struct Slope {
   std::int32_t target;
 
   template <class T>
-  __device__ __forceinline__ Slope(const Arguments<T>& a, const ExpSum& total, std::int32_t of)
-      : top(total.top), scale(a.scale), target(of) {
-    factor = a.scale * (1.0F + 2.0F * a.z_loss * (total.top + logf(total.sum))) / total.sum;
+  __device__ __forceinline__ Slope(const Arguments<T>& a, const ExpSum& total, std::int64_t row,
+                                   std::int32_t of)
+      : top(total.top), scale(a.weights != nullptr ? a.scale * a.weights[row] : a.scale), target(of) {
+    factor = scale * (1.0F + 2.0F * a.z_loss * (total.top + logf(total.sum))) / total.sum;
   }
   template <class T, int kP>
   __device__ __forceinline__ Elements<T, kP> of(const Elements<T, kP>& x, int first) const {
@@ -124,7 +126,7 @@ __global__ void __launch_bounds__(kThreads, 1) two_pass_kernel(const Arguments<T
     turn ^= 1;
     if (threadIdx.x == 0) finish(a, r, total, at_target);
     if (!a.gradient) continue;
-    const Slope slope(a, total, target);
+    const Slope slope(a, total, r, target);
 #pragma unroll 4
     for (int i = static_cast<int>(threadIdx.x) * kP; i < width; i += kThreads * kP) {
       store_whole<kP>(row + i, slope.of(load<kP>(row + i), i));
@@ -167,7 +169,7 @@ __global__ void __launch_bounds__(kThreads, 1) kept_row_kernel(const Arguments<T
         block_total(mine, shared[turn]);  // and at_target is read before any gradient is written
     turn ^= 1;
     if (threadIdx.x == 0) finish(a, r, total, at_target);
-    const Slope slope(a, total, target);
+    const Slope slope(a, total, r, target);
 #pragma unroll 2
     for (int i = first; i < width; i += kThreads * kP) {
       const auto gradient = slope.of(load<kP>(kept + i), i);
@@ -193,7 +195,7 @@ void launch(Context& ctx, void (*kernel)(Arguments<T>), const Arguments<T>& a, s
 }  // namespace
 
 void cross_entropy(Context& ctx, Tensor loss, Tensor log_sum_exp, Tensor logits, ConstTensor targets,
-                   ops::CrossEntropyOptions options) {
+                   ConstTensor weights, ops::CrossEntropyOptions options) {
   if (logits.count() == 0) return;
   visit_activation("cross_entropy", logits.dtype, [&]<class T>() {
     constexpr int kP = Pack<T>::kSize;
@@ -202,6 +204,7 @@ void cross_entropy(Context& ctx, Tensor loss, Tensor log_sum_exp, Tensor logits,
                          .log_sum_exp = pointer<float>(log_sum_exp),
                          .logits = pointer<T>(logits),
                          .targets = pointer<std::int32_t>(targets),
+                         .weights = weights.defined() ? pointer<float>(weights) : nullptr,
                          .rows = logits.shape[0],
                          .width = logits.shape[1],
                          .scale = static_cast<float>(options.scale),

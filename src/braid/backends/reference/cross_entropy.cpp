@@ -19,7 +19,7 @@ double log_sum_exp_of(const T* logits, std::int64_t V) {
 }  // namespace
 
 void cross_entropy(Context&, Tensor loss, Tensor log_sum_exp, Tensor logits, ConstTensor targets,
-                   ops::CrossEntropyOptions options) {
+                   ConstTensor weights, ops::CrossEntropyOptions options) {
   const std::int64_t N = logits.shape[0], V = logits.shape[1];
   const bool gradient = options.gradient == ops::LossGradient::yes;
   visit_float(logits.dtype, [&]<class T>() {
@@ -32,10 +32,11 @@ void cross_entropy(Context&, Tensor loss, Tensor log_sum_exp, Tensor logits, Con
       log_sum_exp.as<T>()[n] = static_cast<T>(lse);
       loss.as<T>()[n] = static_cast<T>(ignored ? 0.0 : lse - to_double(row[target]));
       if (!gradient) continue;
+      const double weight = weights.defined() ? static_cast<double>(weights.as<float>()[n]) : 1.0;
       for (std::int64_t v = 0; v < V; ++v) {
         const double p = ignored ? 0.0 : std::exp(to_double(row[v]) - lse);
         const double dlogit = p * (1 + 2 * options.z_loss * lse) - (v == target ? 1.0 : 0.0);
-        row[v] = static_cast<T>(options.scale * dlogit);
+        row[v] = static_cast<T>(options.scale * weight * dlogit);
       }
     }
   });

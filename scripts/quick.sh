@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# The whole recipe in miniature, from documents to a preference-tuned model: pretraining, two mid-trainings and their
+# soup, longer context, supervised fine-tuning, DPO, each measured as it ends (docs/recipe.md). Run again, it goes on
+# where it stopped. Everything lands in runs/quick.
+# Usage: scripts/quick.sh [--no-setup] [options of braid train, such as --device cuda]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export LC_ALL=C
+# Where cores are shared, threads that spin while they wait take them from those that work.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+
+setup=yes
+if [ "${1:-}" = --no-setup ]; then setup=no && shift; fi
+device=("$@")
+
+braid=build/release/bin/braid
+corpus=data/quickstart.jsonl.zst
+quick=runs/quick
+validation=$quick/data/validation.u16
+tasks=$quick/sets/tasks.jsonl
+
+# title TEXT: the heading of a part, with the time since the start.
+title() { printf '\n== %s  [%d:%02d]\n' "$1" $((SECONDS / 60)) $((SECONDS % 60)); }
+
+# train STAGE: a stage by its recipe.
+train() {
+  title "$1 (configs/quick/$1.toml)"
+  "$braid" train "configs/quick/$1.toml" ${device[@]+"${device[@]}"}
+}
+
+# score STAGE STEP: its answers to the tasks, once.
+score() {
+  if [ -e "$quick/$1/scores.jsonl" ]; then cat "$quick/$1/scores.jsonl" && return; fi
+  "$braid" eval "$quick/$1/model" --tasks "$tasks" --scores "$quick/$1/scores.jsonl" --step "$2" ${device[@]+"${device[@]}"}
+}
+
+# sample STAGE STEP PROMPT: a greedy continuation, kept for the report.
+sample() {
+  if [ -e "$quick/$1/samples.jsonl" ]; then return; fi
+  "$braid" generate "$quick/$1/model" --prompt "$3" --max-tokens 60 --stop '<|im_end|>' --no-stream \
+    --samples "$quick/$1/samples.jsonl" --step "$2" ${device[@]+"${device[@]}"} 2>/dev/null
+}
+
+# steps STAGE: of its recipe.
+steps() { sed -n 's/^steps = \([0-9]*\).*/\1/p' "configs/quick/$1.toml"; }
+
+if [ $setup = yes ]; then bash scripts/setup.sh; fi
+
+title 'build'
+log=build/quick.log
+mkdir -p build
+if ! { cmake --preset release && cmake --build --preset release --target braid; } >"$log" 2>&1; then
+  tail -n 40 "$log" >&2
+  printf 'quick: error: the build failed; its last lines are above, all of it in %s\n' "$log" >&2
+  exit 1
+fi
+printf '%s is ready\n' "$braid"
+
+title 'instruction, preference and task sets, made from the corpus by rule'
+if [ ! -e "$quick/sets/exercises.jsonl" ]; then
+  "$braid" data make-chat-sets "$corpus" --output "$quick/sets" --conversations 20000 --preferences 1000 --tasks 200 \
+    --documents 10000
+fi
+if [ ! -e "$quick/sft_data/validation.json" ]; then
+  "$braid" data build-chat "$quick/sets/chat.jsonl" --output "$quick/sft_data" --validation-fraction 0.02
+fi
+
+train pretrain
+
+title 'text for mid-training: the corpus and the exercises'
+# The seed and fraction of pretraining, so that what it held out stays held out.
+"$braid" data build "$corpus" "$quick/sets/exercises.jsonl" --output "$quick/data_midtrain" --seed 1 \
+  --validation-fraction 0.02 2>/dev/null
+train midtrain_a
+train midtrain_b
+
+title 'soup'
+if [ ! -e "$quick/soup/config.json" ]; then
+  "$braid" soup "$quick/midtrain_a/model" "$quick/midtrain_b/model" --output "$quick/soup"
+fi
+for model in midtrain_a/model midtrain_b/model soup; do
+  "$braid" eval "$quick/$model" --data "$quick/data_midtrain/validation.u16" --context 256 ${device[@]+"${device[@]}"} |
+    sed "s|^|$model: |"
+done
+
+train long_context
+title 'loss by position, before and after'
+for model in soup long_context/model; do
+  printf '%s\n' "$model"
+  "$braid" eval "$quick/$model" --data "$validation" --context 1024 --by-position 4 ${device[@]+"${device[@]}"}
+done
+
+title 'tasks before fine-tuning'
+score long_context "$(steps long_context)"
+train sft
+score sft "$(steps sft)"
+train dpo
+title 'tasks after all stages'
+score dpo "$(steps dpo)"
+for stage in sft dpo; do
+  sample "$stage" "$(steps "$stage")" $'<|im_start|>user\nlast word: the white whale swims<|im_end|>\n<|im_start|>assistant\n'
+done
+
+if "$braid" --help | grep -q '^  report'; then
+  title 'report'
+  "$braid" report $quick/{pretrain,midtrain_a,midtrain_b,long_context,sft,dpo} --output "$quick/report.html"
+fi
+
+title 'done'
+printf 'the model: %s/dpo/model\n' "$quick"

@@ -1,0 +1,34 @@
+// Small exercises made from documents by rule, so that success can be counted: what the quick recipes teach
+// after pretraining.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "braid/core/random.h"
+
+namespace braid::data {
+
+// Each is about a few words of running text:
+enum class Exercise : std::uint8_t {
+  copy,   // repeat the words
+  first,  // extraction: the first word
+  last,   // extraction: the last word
+  next,   // continuation: words that repeat in turn, what comes next
+  count,  // counting: how many words
+};
+inline constexpr int kExercises = 5;
+std::string_view name_of(Exercise exercise);
+
+struct ExerciseItem {
+  Exercise exercise = Exercise::copy;
+  std::string question, answer, wrong;  // `wrong`: an answer to something else about the same words
+};
+
+// Plain words (ASCII letters, 2 to 8 of them, in lower case) of a text, in order.
+std::vector<std::string> plain_words(std::string_view text);
+
+// One exercise about `words`, which has at least 8; a pure function of the words and the random state.
+ExerciseItem make_exercise(const std::vector<std::string>& words, Random& random);
+
+}  // namespace braid::data

@@ -1,0 +1,90 @@
+#include "braid/eval/tasks.h"
+
+#include <algorithm>
+#include <map>
+
+#include "braid/io/compressed.h"
+#include "braid/text/chat.h"
+
+namespace braid::eval {
+namespace {
+
+std::string_view trimmed(std::string_view text) {
+  constexpr std::string_view kSpace = " \t\r\n";
+  const auto first = text.find_first_not_of(kSpace);
+  if (first == text.npos) return {};
+  return text.substr(first, text.find_last_not_of(kSpace) - first + 1);
+}
+
+TaskItem parse_item(std::string_view line, const std::string& source, const text::ChatFormat& format) {
+  const auto json = io::parse_json(line, source);
+  const io::Fields fields(json, source);
+  fields.allow_only({"prompt", "messages", "answer", "task"});
+  if (fields.has("prompt") == fields.has("messages")) {
+    fields.reject("prompt", "or 'messages' must be given, and not both");
+  }
+  const bool chat = fields.has("messages");
+  TaskItem item{
+      .task = fields.string("task"),
+      .prompt = chat ? format.prompt(text::parse_messages(fields, "messages")) : fields.string("prompt"),
+      .answer = std::string(trimmed(fields.string("answer"))),
+      .stop = chat ? std::string(text::kMessageEnd) : "\n"};
+  if (item.answer.empty()) fields.reject("answer", "is empty");
+  if (item.prompt.empty()) fields.reject("prompt", "is empty");
+  return item;
+}
+
+// Room for the longest answer and what ends it, so that a longer text shows as such.
+std::int64_t tokens_needed(const text::Tokenizer& tokenizer, const std::vector<TaskItem>& items) {
+  std::size_t most = 0;
+  for (const auto& item : items) most = std::max(most, tokenizer.encode(item.answer + item.stop).size());
+  return static_cast<std::int64_t>(most) + 1;
+}
+
+}  // namespace
+
+std::vector<TaskItem> read_tasks(const io::fs::path& path, const text::Tokenizer& tokenizer) {
+  const text::ChatFormat format(tokenizer);
+  std::vector<TaskItem> items;
+  io::for_each_line(path, [&](std::string_view line, std::int64_t number) {
+    if (!trimmed(line).empty()) {
+      items.push_back(parse_item(line, fmt::format("{}:{}", path.string(), number), format));
+    }
+    return true;
+  });
+  require(!items.empty(), "{}: holds no task", path.string());
+  return items;
+}
+
+TaskResult count_matches(const std::vector<TaskItem>& items, std::vector<std::string> answers) {
+  require(answers.size() == items.size(), "tasks: {} answers to {} items", answers.size(), items.size());
+  TaskResult result{.tasks = {}, .answers = std::move(answers), .total = {.task = "all"}};
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    auto found = std::ranges::find(result.tasks, items[i].task, &TaskScore::task);
+    if (found == result.tasks.end()) found = result.tasks.insert(found, {.task = items[i].task});
+    const bool right = trimmed(result.answers[i]) == trimmed(items[i].answer);
+    for (auto* score : {&*found, &result.total}) {
+      ++score->examples;
+      score->correct += right;
+    }
+  }
+  return result;
+}
+
+TaskResult score_tasks(const Backend& backend, const model::Model& model, const text::Tokenizer& tokenizer,
+                       const std::vector<TaskItem>& items, std::int64_t batch) {
+  std::vector<std::string> answers(items.size());
+  std::map<std::string, std::vector<std::size_t>> by_stop;
+  for (std::size_t i = 0; i < items.size(); ++i) by_stop[items[i].stop].push_back(i);
+  const auto needed = tokens_needed(tokenizer, items);
+  for (const auto& [stop, indices] : by_stop) {
+    std::vector<std::string> prompts;
+    for (const auto i : indices) prompts.push_back(items[i].prompt);
+    const auto generated = infer::generate(backend, model, tokenizer, prompts,
+                                           {.max_new_tokens = needed, .batch = batch, .stop = {stop}});
+    for (std::size_t k = 0; k < indices.size(); ++k) answers[indices[k]] = generated.sequences[k].text;
+  }
+  return count_matches(items, std::move(answers));
+}
+
+}  // namespace braid::eval

@@ -1,0 +1,42 @@
+// Tasks with one right answer each, scored by exact match of greedy generations.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "braid/infer/generation.h"
+#include "braid/io/files.h"
+
+namespace braid::eval {
+
+struct TaskItem {
+  std::string task;    // name of the group that is counted together
+  std::string prompt;  // as the model sees it
+  std::string answer;
+  std::string stop;  // ends an answer: the chat format's <|im_end|>, or a line break after a plain prompt
+};
+
+// One JSON object {"prompt" or "messages", "answer", "task"} a line. Messages take the chat format. Errors
+// name file, line and field.
+std::vector<TaskItem> read_tasks(const io::fs::path& path, const text::Tokenizer& tokenizer);
+
+struct TaskScore {
+  std::string task;
+  std::int64_t examples = 0, correct = 0;
+  double score() const { return static_cast<double>(correct) / static_cast<double>(examples); }
+};
+
+struct TaskResult {
+  std::vector<TaskScore> tasks;      // in the order of their first items
+  std::vector<std::string> answers;  // as generated, by item
+  TaskScore total;
+};
+
+// Compares answers, one an item. White space around an answer does not count; nothing else is forgiven.
+TaskResult count_matches(const std::vector<TaskItem>& items, std::vector<std::string> answers);
+
+// Lets the model answer all items, `batch` at a time. Items whose prompt leaves no room in the
+// model's context are an error.
+TaskResult score_tasks(const Backend& backend, const model::Model& model, const text::Tokenizer& tokenizer,
+                       const std::vector<TaskItem>& items, std::int64_t batch);
+
+}  // namespace braid::eval

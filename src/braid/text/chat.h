@@ -1,0 +1,58 @@
+// Conversations as tokens: the ChatML form that Olmo 3 uses,
+//   <|im_start|>ROLE\nCONTENT<|im_end|>\n  for each message.
+// The markers are single tokens where the tokenizer has them, otherwise their text.
+#pragma once
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "braid/io/json.h"
+#include "braid/text/tokenizer.h"
+
+namespace braid::text {
+
+inline constexpr std::string_view kMessageStart = "<|im_start|>", kMessageEnd = "<|im_end|>";
+
+enum class Role : std::uint8_t { system, user, assistant, tool };
+std::string_view name_of(Role role);
+
+struct ChatMessage {
+  Role role = Role::user;
+  std::string content;
+  bool operator==(const ChatMessage&) const = default;
+};
+
+// fields[key] is a non-empty array of {"role", "content"}; a system message may only come first. Errors name
+// the source and the field.
+std::vector<ChatMessage> parse_messages(const io::Fields& fields, std::string_view key);
+
+// Tokens, and for each whether it may be a target: the contents of assistant messages and the <|im_end|> that
+// closes them, nothing else.
+struct ChatTokens {
+  std::vector<TokenId> ids;
+  std::vector<std::uint8_t> targets;  // 0 or 1
+};
+
+class ChatFormat {
+ public:
+  // The tokenizer must outlive the format.
+  explicit ChatFormat(const Tokenizer& tokenizer);
+
+  // The text before an assistant's answer: all messages and the head of the next one. That is what generation
+  // continues.
+  std::string prompt(const std::vector<ChatMessage>& messages) const;
+  // A whole conversation. What precedes an answer is encoded apart from it, as generation sees it.
+  ChatTokens encode(const std::vector<ChatMessage>& messages) const;
+  // `prompt` as it is, then an answer with what closes it, which are the targets.
+  ChatTokens encode_answer(std::string_view prompt, std::string_view answer, std::string_view end) const;
+  // Throws when the text holds a marker or the end of text: it would pass for the format's own. `what` starts
+  // the message.
+  void require_plain(std::string_view text, const std::string& what) const;
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::string end_of_text_;  // its text; empty: none
+};
+
+}  // namespace braid::text

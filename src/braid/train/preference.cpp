@@ -1,0 +1,120 @@
+#include "braid/train/preference.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "braid/train/initial_state.h"
+#include "braid/train/reference_scores.h"
+
+namespace braid::train {
+namespace {
+
+// Calls fn(row, first token, targets in it) for each row.
+template <class F>
+void for_each_row(const data::Batch& batch, F&& fn) {
+  const auto length = static_cast<std::size_t>(batch.sequence_length);
+  for (std::size_t row = 0; row < static_cast<std::size_t>(batch.instances); ++row) {
+    const auto targets = std::span(batch.targets).subspan(row * length, length);
+    const auto count = std::ranges::count_if(targets, [](std::int32_t t) { return t >= 0; });
+    fn(row, row * length, static_cast<double>(count));
+  }
+}
+
+double& side(PairScore& score, std::size_t row) { return row % 2 == 0 ? score.chosen : score.rejected; }
+double side(const PairScore& score, std::size_t row) { return row % 2 == 0 ? score.chosen : score.rejected; }
+
+}  // namespace
+
+std::vector<PairScore> pair_scores(const data::Batch& batch, std::span<const float> losses) {
+  std::vector<PairScore> scores(static_cast<std::size_t>(batch.instances / 2));
+  for_each_row(batch, [&](std::size_t row, std::size_t first, double targets) {
+    double sum = 0;
+    for (std::size_t i = first; i < first + static_cast<std::size_t>(batch.sequence_length); ++i) {
+      if (batch.targets[i] >= 0) sum -= static_cast<double>(losses[i]);
+    }
+    side(scores[row / 2], row) = sum / targets;
+  });
+  return scores;
+}
+
+std::vector<float> token_weights(const data::Batch& batch, std::span<const PairScore> slopes) {
+  std::vector<float> weights(batch.ids.size(), 0.0f);
+  for_each_row(batch, [&](std::size_t row, std::size_t first, double targets) {
+    // A token's loss is minus its log-probability, of which the score is the mean.
+    const double weight = -side(slopes[row / 2], row) / targets * static_cast<double>(batch.predicted);
+    for (std::size_t i = first; i < first + static_cast<std::size_t>(batch.sequence_length); ++i) {
+      if (batch.targets[i] >= 0) weights[i] = static_cast<float>(weight);
+    }
+  });
+  return weights;
+}
+
+PreferenceObjective::PreferenceObjective(const RunConfig& config, const text::Tokenizer& tokenizer,
+                                         const NoticeFunction& notice)
+    : config_(config),
+      data_(read_preferences(config.data.preferences, tokenizer, config.data.sequence_length)),
+      order_(config.seed, static_cast<std::int64_t>(data_.pairs.size())),
+      padding_(*tokenizer.end_of_text()) {
+  if (notice) {
+    notice(fmt::format("preferences: {} pairs; {} left out, which are longer than {} tokens",
+                       data_.pairs.size(), data_.left_out, config.data.sequence_length));
+  }
+}
+
+std::vector<std::int64_t> PreferenceObjective::pairs_at(std::int64_t first, std::int64_t count) const {
+  require(first % 2 == 0 && count % 2 == 0, "preferences: positions {} to {} split a pair", first,
+          first + count);
+  std::vector<std::int64_t> pairs;
+  for (std::int64_t i = first / 2; i < (first + count) / 2; ++i) pairs.push_back(order_.at(i));
+  return pairs;
+}
+
+data::Batch PreferenceObjective::assemble(std::int64_t first, std::int64_t count) const {
+  return assemble_pairs(data_, pairs_at(first, count), config_.data.sequence_length, padding_);
+}
+
+nlohmann::ordered_json PreferenceObjective::contents() const { return {data_.pairs.size(), data_.hash}; }
+
+std::vector<PairScore> PreferenceObjective::score_all(Trainer& trainer) const {
+  const auto pairs = static_cast<std::int64_t>(data_.pairs.size());
+  const auto at_a_time = config_.batch_size / 2;
+  std::vector<PairScore> scores;
+  for (std::int64_t first = 0; first < pairs; first += at_a_time) {
+    std::vector<std::int64_t> some(static_cast<std::size_t>(std::min(at_a_time, pairs - first)));
+    std::iota(some.begin(), some.end(), first);
+    const auto batch = assemble_pairs(data_, some, config_.data.sequence_length, padding_);
+    const auto part = pair_scores(batch, trainer.token_losses(batch));
+    scores.insert(scores.end(), part.begin(), part.end());
+  }
+  return scores;
+}
+
+void PreferenceObjective::prepare(Trainer& trainer, const NoticeFunction& notice) {
+  const auto path = config_.folder / "reference_scores.safetensors";
+  const ReferenceKey key{.weights = hash_initial_weights(config_), .data = data_.hash};
+  if (auto kept = read_reference_scores(path, key, data_.pairs.size())) {
+    reference_ = std::move(*kept);
+    if (notice) notice(fmt::format("reference scores: {}", path.string()));
+    return;
+  }
+  set_initial_weights(trainer, config_);
+  reference_ = score_all(trainer);
+  write_reference_scores(path, key, reference_);
+  if (notice)
+    notice(fmt::format("reference scores: {} pairs scored, kept in {}", reference_.size(), path.string()));
+}
+
+nlohmann::ordered_json PreferenceObjective::weigh(Trainer& trainer, data::Batch& batch,
+                                                  std::int64_t first) const {
+  require(!reference_.empty(), "preferences: prepare() comes before the first step");
+  std::vector<PairScore> reference;
+  for (const auto pair : pairs_at(first, batch.instances)) {
+    reference.push_back(reference_[static_cast<std::size_t>(pair)]);
+  }
+  const auto policy = pair_scores(batch, trainer.token_losses(batch));
+  const auto loss = preference_loss(policy, reference, config_.dpo_beta);
+  batch.weights = token_weights(batch, loss.slopes);
+  return {{"dpo_loss", loss.loss}, {"reward_margin", loss.margin}, {"reward_accuracy", loss.accuracy}};
+}
+
+}  // namespace braid::train

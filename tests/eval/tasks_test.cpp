@@ -1,0 +1,68 @@
+#include "braid/eval/tasks.h"
+
+#include <gtest/gtest.h>
+
+#include "braid/backends/backends.h"
+#include "tests/model/golden_models.h"
+#include "tests/support/files.h"
+
+namespace braid::eval {
+namespace {
+
+using test::message_of;
+using test::put;
+
+constexpr std::string_view kItems =
+    R"({"prompt": "abc", "answer": "yes", "task": "plain"}
+
+{"messages": [{"role": "user", "content": "abc"}], "answer": "no", "task": "chat"}
+{"prompt": "abd", "answer": " maybe\n", "task": "plain"}
+)";
+
+TEST(Tasks, CountsExactMatchesByTask) {
+  const test::TemporaryFolder folder;
+  const auto items = read_tasks(put(folder / "tasks.jsonl", kItems), *text::byte_tokenizer());
+  ASSERT_EQ(items.size(), 3u);
+  EXPECT_EQ(items[1].prompt, "<|im_start|>user\nabc<|im_end|>\n<|im_start|>assistant\n");
+  EXPECT_EQ(items[1].stop, "<|im_end|>");
+  EXPECT_EQ(items[2].answer, "maybe");
+  const auto result = count_matches(items, {" yes ", "no way", "maybe"});
+  ASSERT_EQ(result.tasks.size(), 2u);
+  EXPECT_EQ(result.tasks[0].task, "plain");
+  EXPECT_EQ(result.tasks[0].examples, 2);
+  EXPECT_EQ(result.tasks[0].correct, 2);
+  EXPECT_EQ(result.tasks[1].task, "chat");
+  EXPECT_EQ(result.tasks[1].correct, 0);
+  EXPECT_EQ(result.total.examples, 3);
+  EXPECT_DOUBLE_EQ(result.total.score(), 2.0 / 3);
+}
+
+TEST(Tasks, AnswersAreGreedyGenerationsUpToTheStop) {
+  const test::TemporaryFolder folder;
+  const auto model = test::golden_model("hybrid");
+  const auto tokenizer = text::byte_tokenizer();
+  const Backend backend = make_backend("cpu", {.threads = 1, .target = {}});
+  auto items = read_tasks(put(folder / "tasks.jsonl", kItems), *tokenizer);
+  const auto result = score_tasks(backend, model, *tokenizer, items, 2);
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    // "yes", "maybe" and "no", each with what ends it: 12 tokens at most, and one more.
+    const auto alone = infer::generate(backend, model, *tokenizer, {items[i].prompt},
+                                       {.max_new_tokens = 13, .stop = {items[i].stop}});
+    EXPECT_EQ(result.answers[i], alone.sequences[0].text) << i;
+  }
+}
+
+TEST(Tasks, FilesAreReadStrictly) {
+  const test::TemporaryFolder folder;
+  const auto tokenizer = text::byte_tokenizer();
+  const auto error = [&](const std::string& line) {
+    return message_of([&] { read_tasks(put(folder / "t.jsonl", line), *tokenizer); });
+  };
+  EXPECT_HOLDS(error("\n{\"prompt\": \"a\", \"answer\": \"b\"}"), "t.jsonl:2: field 'task'");
+  EXPECT_HOLDS(error("{\"answer\": \"b\", \"task\": \"c\"}"), "'prompt' or 'messages'");
+  EXPECT_HOLDS(error("{\"prompt\": \"a\", \"answer\": \" \", \"task\": \"c\"}"), "'answer' is empty");
+  EXPECT_HOLDS(error("\n"), "holds no task");
+}
+
+}  // namespace
+}  // namespace braid::eval

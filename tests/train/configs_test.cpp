@@ -1,0 +1,65 @@
+// Every recipe under configs/ is one that braid understands.
+#include <gtest/gtest.h>
+
+#include "braid/model/config_file.h"
+#include "braid/model/presets.h"
+#include "braid/train/config.h"
+#include "tests/support/files.h"
+
+namespace braid::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::vector<fs::path> recipes() {
+  std::vector<fs::path> all;
+  for (const auto& entry : fs::recursive_directory_iterator(source_folder() / "configs")) {
+    if (entry.path().extension() == ".toml") all.push_back(entry.path());
+  }
+  std::ranges::sort(all);
+  return all;
+}
+
+// The model that the stage before would leave: only its config is read here.
+model::ModelConfig model_before(const fs::path& recipe) {
+  const auto family = recipe.parent_path().filename();
+  auto config = *model::preset(family == "olmo3_7b" ? "olmo3-7b"
+                               : family == "quick"  ? "60m-hybrid-3:1"
+                                                    : "olmo-hybrid-7b");
+  config.max_positions = 8192;
+  if (config.vocabulary_size == 0) config.vocabulary_size = 320;
+  return config;
+}
+
+TEST(Configs, EveryRecipeIsUnderstood) {
+  ASSERT_GE(recipes().size(), 16u);
+  for (const auto& recipe : recipes()) {
+    SCOPED_TRACE(recipe.string());
+    const TemporaryFolder before;
+    put(before / "config.json", model::write_config(model_before(recipe), "float32"));
+    std::vector<std::string> overrides;
+    if (holds(io::read_file(recipe), "start_from =")) {
+      overrides = {"model.start_from='" + before.path().string() + "'", "model.optimizer_state=false"};
+    }
+    const auto config = train::read_run_config(recipe, overrides);
+    const auto name = recipe.stem().string();
+    if (recipe.parent_path().filename() == "demo") continue;
+    EXPECT_EQ(config.folder.filename(), name);
+    EXPECT_EQ(config.objective == train::ObjectiveKind::dpo, name == "dpo");
+    EXPECT_EQ(config.initial_model.empty(), name == "pretrain");
+    if (recipe.parent_path().filename() == "quick") continue;
+    // What the paper says about all stages of the 7B (paper.md 3.2, 3.3).
+    const auto tokens = config.batch_size * config.data.sequence_length;
+    EXPECT_EQ(tokens, name.starts_with("sft") ? 2097152 : 4194304);
+    EXPECT_EQ(config.optimizer.z_loss, name.starts_with("sft") || name == "dpo" ? 0 : 1e-5);
+    if (name == "long_context") {
+      const bool hybrid = config.model.has_linear();
+      EXPECT_EQ(config.model.attention.rope_full.type,
+                hybrid ? model::RopeType::none : model::RopeType::yarn);
+      EXPECT_EQ(config.model.max_positions, 65536);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace braid::test

@@ -1,0 +1,306 @@
+// Length-normalised DPO: its loss by hand, its gradient by differences, and whole runs.
+#include "braid/train/preference.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "braid/backends/backends.h"
+#include "braid/core/random.h"
+#include "braid/train/reference_scores.h"
+#include "braid/train/run.h"
+#include "tests/support/comparator.h"
+#include "tests/support/files.h"
+#include "tests/support/small_models.h"
+
+namespace braid::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+using train::PairScore;
+
+constexpr std::string_view kPairs =
+    R"({"prompt": "1 2 3 ", "chosen": "4 5", "rejected": "seven and eight"}
+{"prompt": [{"role": "user", "content": "Hi"}], "chosen": "Hello there", "rejected": "No"}
+)";
+
+TEST(Preference, LossOfTwoPairsByHand) {
+  const std::vector<PairScore> policy{{-1.0, -1.5}, {-2.0, -0.5}}, reference{{-1.25, -1.25}, {-2.0, -0.75}};
+  const auto got = train::preference_loss(policy, reference, 5);
+  // Margins: 5 · (0.25 − −0.25) = 2.5 and 5 · (0 − 0.25) = −1.25.
+  const double first = std::log(1 + std::exp(-2.5)), second = std::log(1 + std::exp(1.25));
+  EXPECT_NEAR(got.loss, (first + second) / 2, 1e-15);
+  EXPECT_DOUBLE_EQ(got.margin, (2.5 - 1.25) / 2);
+  EXPECT_DOUBLE_EQ(got.accuracy, 0.5);
+  EXPECT_NEAR(got.slopes[0].chosen, -0.5 * 5 / (1 + std::exp(2.5)), 1e-15);
+  EXPECT_NEAR(got.slopes[1].rejected, 0.5 * 5 / (1 + std::exp(-1.25)), 1e-15);
+  for (const auto& s : got.slopes) EXPECT_EQ(s.chosen, -s.rejected);
+}
+
+TEST(Preference, PolicyThatIsTheReferenceLosesLogTwoAndHugeMarginsStayFinite) {
+  const std::vector<PairScore> same{{-3, -4}};
+  EXPECT_DOUBLE_EQ(train::preference_loss(same, same, 5).loss, std::log(2.0));
+  EXPECT_EQ(train::preference_loss(same, same, 5).accuracy, 0);
+  const std::vector<PairScore> far{{0, -1000}};
+  EXPECT_EQ(train::preference_loss(far, same, 5).loss, 0);
+  EXPECT_NEAR(train::preference_loss(same, far, 5).loss, 5 * (1000 - 1), 1e-9);
+}
+
+// Responses of 3, 15, 21 and 12 targets in one batch.
+struct Pairs {
+  explicit Pairs(const fs::path& folder) {
+    data = train::read_preferences({put(folder / "pairs.jsonl", kPairs)}, *tokenizer, 96);
+    batch = train::assemble_pairs(data, std::vector<std::int64_t>{1, 0}, 96, 256);
+  }
+  std::unique_ptr<text::Tokenizer> tokenizer = text::byte_tokenizer();
+  train::Preferences data;
+  data::Batch batch;
+};
+
+TEST(Preference, BatchesPredictResponsesAlone) {
+  const TemporaryFolder folder;
+  const Pairs pairs(folder.path());
+  const auto& b = pairs.batch;
+  EXPECT_EQ(b.instances, 4);
+  std::vector<std::string> responses;
+  for (std::size_t row = 0; row < 4; ++row) {
+    std::vector<text::TokenId> targets;
+    for (std::size_t i = row * 96; i < row * 96 + 96; ++i) {
+      if (b.targets[i] < 0) continue;
+      EXPECT_EQ(b.targets[i], b.ids[i + 1]);
+      targets.push_back(b.targets[i]);
+    }
+    responses.push_back(pairs.tokenizer->decode(targets));
+  }
+  EXPECT_EQ(responses, (std::vector<std::string>{"Hello there<|im_end|>", "No<|im_end|>", "4 5<|endoftext|>",
+                                                 "seven and eight<|endoftext|>"}));
+  EXPECT_EQ(b.predicted, 21 + 12 + 4 + 16);
+  EXPECT_EQ(b.segment_offsets, (std::vector<std::int32_t>{0, 96, 192, 288, 384}));
+}
+
+// A model in f64 on the reference backend.
+class Model64 {
+ public:
+  Model64() {
+    config_ = small_models()[0].config;
+    config_.vocabulary_size = 257;
+    config_.hidden_size = 16;
+    config_.intermediate_size = 24;
+    config_.layers = {model::LayerType::linear_attention, model::LayerType::full_attention};
+    const model::ParameterTypes types{DType::f64, DType::f64};
+    parameters_ = model::ParameterSet(config_, types);
+    gradients_ = model::ParameterSet(config_, types);
+    Random random(5);
+    for (const auto& [spec, t] : model::list(parameters_.tree(), config_)) {
+      const double mean = spec.initializer == nn::Initializer::ones ? 1 : 0;
+      for (std::int64_t i = 0; i < t.count(); ++i) t.as<double>()[i] = mean + 0.2 * random.normal();
+    }
+  }
+
+  std::vector<double> token_losses(const data::Batch& batch) {
+    return run(batch, [&](Context& ctx, Arena& step, const model::TokenLosses& losses,
+                          const model::Policy& policy, const model::Batch& on_device) {
+      model::score(ctx, step, losses, parameters_.tree(), policy, on_device);
+    });
+  }
+  void differentiate(const data::Batch& batch) {
+    run(batch, [&](Context& ctx, Arena& step, const model::TokenLosses& losses, const model::Policy& policy,
+                   const model::Batch& on_device) {
+      model::loss_and_gradients(ctx, step, losses, gradients_.tree(), parameters_.tree(), policy, on_device,
+                                {.scale = 1 / static_cast<double>(batch.predicted)});
+    });
+  }
+  const model::ModelConfig& config() const { return config_; }
+  const model::ParameterSet& parameters() const { return parameters_; }
+  const model::ParameterSet& gradients() const { return gradients_; }
+
+ private:
+  template <class Work>
+  std::vector<double> run(const data::Batch& b, Work&& work) {
+    std::vector<double> out;
+    model::run_once(backend_, [&](Context& ctx, Arena& step) {
+      const auto policy = model::make_policy(ctx, step, config_, b.sequence_length, DType::f64);
+      const model::HostBatch host{b.ids, b.targets, b.positions, b.segment_offsets, b.weights};
+      const auto n = static_cast<std::int64_t>(b.ids.size());
+      const model::TokenLosses losses{step.make(DType::f64, {n}), step.make(DType::f64, {n})};
+      work(ctx, step, losses, policy, host.upload(ctx, step));
+      if (losses.loss.data != nullptr) out = to_host<double>(*ctx.memory, losses.loss);
+    });
+    return out;
+  }
+
+  Backend backend_ = make_backend("reference");
+  model::ModelConfig config_;
+  model::ParameterSet parameters_, gradients_;
+};
+
+// Mean log-probability of each response, in f64.
+std::vector<PairScore> scores_of(const data::Batch& b, const std::vector<double>& losses) {
+  std::vector<PairScore> scores(static_cast<std::size_t>(b.instances / 2));
+  for (std::size_t row = 0; row < static_cast<std::size_t>(b.instances); ++row) {
+    double sum = 0, count = 0;
+    for (std::size_t i = row * 96; i < row * 96 + 96; ++i) {
+      if (b.targets[i] >= 0) sum -= losses[i], count += 1;
+    }
+    (row % 2 == 0 ? scores[row / 2].chosen : scores[row / 2].rejected) = sum / count;
+  }
+  return scores;
+}
+
+TEST(Preference, GradientOfTheWholeLossIsThatOfDifferences) {
+  const TemporaryFolder folder;
+  Pairs pairs(folder.path());
+  Model64 model;
+  const std::vector<PairScore> reference{{-5.1, -5.6}, {-5.9, -5.2}};
+  const auto loss = [&] {
+    return train::preference_loss(scores_of(pairs.batch, model.token_losses(pairs.batch)), reference, 5);
+  };
+  const auto at = loss();
+  pairs.batch.weights = train::token_weights(pairs.batch, at.slopes);
+  model.differentiate(pairs.batch);
+  const auto parameters = model::list(model.parameters().tree(), model.config());
+  const auto gradients = model::list(model.gradients().tree(), model.config());
+  double worst = 0, scale = 0;
+  for (std::size_t p = 0; p < parameters.size(); ++p) {
+    // The element that matters most.
+    const double* d = gradients[p].tensor.as<double>();
+    std::int64_t i = 0;
+    for (std::int64_t j = 0; j < gradients[p].tensor.count(); ++j)
+      i = std::abs(d[j]) > std::abs(d[i]) ? j : i;
+    double& x = parameters[p].tensor.as<double>()[i];
+    const double value = x, step = 1e-5;
+    x = value + step;
+    const double above = loss().loss;
+    x = value - step;
+    const double below = loss().loss;
+    x = value;
+    const double want = (above - below) / (2 * step);
+    EXPECT_NE(want, 0) << parameters[p].spec.name;
+    worst = std::max(worst, std::abs(d[i] - want));
+    scale = std::max(scale, std::abs(want));
+  }
+  // The weights are f32: each row's part is wrong by up to 2^-24 of itself, and the rows of a pair cancel in
+  // part.
+  EXPECT_LT(worst / scale, 1e-6);
+  EXPECT_GT(scale, 1e-3);
+}
+
+TEST(Preference, FilesAreReadStrictly) {
+  const TemporaryFolder folder;
+  const auto tokenizer = text::byte_tokenizer();
+  const auto error = [&](const std::string& line, std::int64_t length = 96) {
+    const auto file = put(folder / "pairs.jsonl", std::string(kPairs) + line + "\n");
+    return message_of([&] { train::read_preferences({file}, *tokenizer, length); });
+  };
+  EXPECT_HOLDS(error(R"({"prompt": "a", "chosen": "b"})"), "pairs.jsonl:3: field 'rejected'");
+  EXPECT_HOLDS(error(R"({"prompt": "a", "chosen": "b", "rejected": "b"})"), "same as 'chosen'");
+  EXPECT_HOLDS(error(R"({"prompt": "", "chosen": "b", "rejected": "c"})"), "is empty");
+  EXPECT_HOLDS(error(R"({"prompt": "a", "chosen": "b", "rejected": "c", "score": 1})"), "'score'");
+  EXPECT_HOLDS(error(R"({"prompt": "a", "chosen": "b<|im_end|>", "rejected": "c"})"), "field 'chosen' holds");
+  EXPECT_HOLDS(
+      error(R"({"prompt": [{"role": "assistant", "content": "a"}], "chosen": "b", "rejected": "c"})"),
+      "ends with a message of the assistant");
+  EXPECT_HOLDS(error("", 8), "2 are longer");
+  const auto some = train::read_preferences({put(folder / "pairs.jsonl", kPairs)}, *tokenizer, 30);
+  EXPECT_EQ(some.pairs.size(), 1u);
+  EXPECT_EQ(some.left_out, 1);
+}
+
+TEST(Preference, ReferenceScoresAreUsedAgainOnlyForWhatTheyAreOf) {
+  const TemporaryFolder folder;
+  const auto path = folder / "scores";
+  const train::ReferenceKey key{"aa", "bb"};
+  const std::vector<PairScore> scores{{-1, -2}, {-0.25, -3}};
+  train::write_reference_scores(path, key, scores);
+  EXPECT_EQ(train::read_reference_scores(path, key, 2), scores);
+  EXPECT_EQ(train::read_reference_scores(path, {"aa", "cc"}, 2), std::nullopt);
+  EXPECT_EQ(train::read_reference_scores(path, {"ab", "bb"}, 2), std::nullopt);
+  EXPECT_EQ(train::read_reference_scores(path, key, 3), std::nullopt);
+  auto bytes = io::read_file(path);
+  bytes.back() = static_cast<char>(bytes.back() ^ 1);
+  put(path, bytes);
+  EXPECT_EQ(train::read_reference_scores(path, key, 2), std::nullopt);
+  EXPECT_HOLDS(message_of([&] { train::write_reference_scores(path, key, {{-1, NAN}}); }), "pair 0");
+}
+
+train::RunConfig recipe(const fs::path& folder, std::vector<std::string> overrides = {}) {
+  put(folder / "pairs.jsonl", kPairs);
+  put(folder / "dpo.toml", fmt::format(R"([run]
+folder = "{0}/run"
+[data]
+preferences = ["{0}/pairs.jsonl"]
+sequence_length = 96
+[model]
+layers = 4
+hidden_size = 16
+heads = 2
+intermediate_size = 32
+[train]
+objective = "dpo"
+steps = 6
+batch_size = 4
+micro_batch_size = 2
+[optimizer]
+z_loss = 0
+weight_decay = 0
+[schedule]
+learning_rate = 0.01
+decay = "constant"
+[checkpoint]
+every = 2
+)",
+                                       folder.string()));
+  return train::read_run_config(folder / "dpo.toml", overrides);
+}
+
+struct Stop {};
+
+void run(const train::RunConfig& config, std::int64_t stop_after = -1) {
+  const Backend backend = make_backend("cpu", {.threads = 1, .target = {}});
+  train::run(backend, config,
+             {.started = {},
+              .stepped =
+                  [&](const train::StepProgress& p) {
+                    if (p.step == stop_after) throw Stop{};
+                  },
+              .validated = {},
+              .noticed = {}});
+}
+
+TEST(Preference, RunsLearnThePairsAndResumeBitForBit) {
+  const TemporaryFolder folder, other;
+  run(recipe(folder.path()));
+  const auto metrics = io::read_file(folder / "run/metrics.jsonl");
+  std::vector<nlohmann::json> lines;
+  for (std::size_t at = 0; at < metrics.size(); at = metrics.find('\n', at) + 1) {
+    lines.push_back(nlohmann::json::parse(metrics.substr(at, metrics.find('\n', at) - at)));
+  }
+  ASSERT_EQ(lines.size(), 6u);
+  // Before the first step the policy is the reference; f32 sums differ with the batch.
+  EXPECT_NEAR(lines[0]["dpo_loss"], std::log(2.0), 1e-5);
+  EXPECT_LT(lines[5]["dpo_loss"], 0.3);
+  EXPECT_EQ(lines[5]["reward_accuracy"], 1);
+  EXPECT_GT(lines[5]["reward_margin"], 1);
+
+  EXPECT_THROW(run(recipe(other.path()), 3), Stop);
+  fs::remove(other / "run/reference_scores.safetensors");  // made again from the initial weights
+  run(recipe(other.path()));
+  EXPECT_EQ(io::read_file(other / "run/metrics.jsonl"), metrics);
+  EXPECT_EQ(io::read_file(other / "run/model/model.safetensors"),
+            io::read_file(folder / "run/model/model.safetensors"));
+}
+
+TEST(Preference, RecipesThatCannotBeAreRefused) {
+  const TemporaryFolder folder;
+  const auto error = [&](const std::vector<std::string>& changes) {
+    return message_of([&] { recipe(folder.path(), changes); });
+  };
+  EXPECT_HOLDS(error({"train.batch_size=3", "train.micro_batch_size=3"}), "is odd");
+  EXPECT_HOLDS(error({"optimizer.z_loss=1e-5"}), "must be set to 0");
+  EXPECT_HOLDS(error({"train.objective='next_token'"}), "must be \"dpo\"");
+  EXPECT_HOLDS(error({"data.train=['a.u16']"}), "beside 'preferences'");
+}
+
+}  // namespace
+}  // namespace braid::test

@@ -1,0 +1,128 @@
+// Stages that follow one another: what a run starts from, and what it may change about the model.
+#include <gtest/gtest.h>
+
+#include "braid/backends/backends.h"
+#include "braid/model/config_file.h"
+#include "braid/model/weights.h"
+#include "braid/train/run.h"
+#include "tests/support/files.h"
+
+namespace braid::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kNewModel =
+    "layers = 4\nhidden_size = 16\nheads = 2\nintermediate_size = 32\nmax_positions = 64\n";
+
+// A stage in folder/NAME with one training sequence, so that every step sees the same batch.
+train::RunConfig stage(const fs::path& folder, const std::string& name, std::string_view model,
+                       const std::string& steps, std::vector<std::string> overrides = {}) {
+  put(folder / "text.jsonl", "{\"text\": \"the quick brown fox jumps over the dog\"}\n");
+  put(folder / (name + ".toml"), fmt::format(R"([run]
+folder = "{0}/{1}"
+[data]
+documents = ["{0}/text.jsonl"]
+validation_fraction = 0
+sequence_length = 32
+[model]
+{2}
+[train]
+steps = {3}
+batch_size = 1
+[schedule]
+learning_rate = 0.01
+decay = "constant"
+)",
+                                             folder.string(), name, model, steps));
+  return train::read_run_config(folder / (name + ".toml"), overrides);
+}
+
+void run(const train::RunConfig& config) {
+  const Backend backend = make_backend("cpu", {.threads = 1, .target = {}});
+  train::run(backend, config, {});
+}
+
+std::string from(const fs::path& path, std::string_view more = "") {
+  return fmt::format("start_from = \"{}\"\n{}", path.string(), more);
+}
+
+std::string weights(const fs::path& run) { return io::read_file(run / "model/model.safetensors"); }
+
+TEST(Stages, OptimizerStateGoesOnAsIfUnbroken) {
+  const TemporaryFolder folder;
+  run(stage(folder.path(), "whole", kNewModel, "5"));
+  run(stage(folder.path(), "first", kNewModel, "3"));
+  run(stage(folder.path(), "carried", from(folder / "first", "optimizer_state = true"), "2"));
+  run(stage(folder.path(), "fresh", from(folder / "first"), "2"));
+  EXPECT_EQ(weights(folder / "carried"), weights(folder / "whole"));
+  EXPECT_NE(weights(folder / "fresh"), weights(folder / "whole"));
+}
+
+TEST(Stages, StartFromARunACheckpointOrAModelDirectory) {
+  const TemporaryFolder folder;
+  run(stage(folder.path(), "first", kNewModel, "2"));
+  const std::vector<fs::path> starts{folder / "first", folder / "first/checkpoints/step_00000002",
+                                     folder / "first/model"};
+  for (const auto& start : starts) {
+    const auto name = fmt::format("next-{}", start.filename().string());
+    run(stage(folder.path(), name, from(start), "1",
+              {"schedule.learning_rate=0", "optimizer.weight_decay=0"}));
+    EXPECT_EQ(weights(folder / name), weights(folder / "first")) << start;
+  }
+  // Without its final model, a run is what its newest checkpoint holds.
+  fs::remove_all(folder / "first/model");
+  EXPECT_EQ(train::find_start(folder / "first", train::OptimizerState::fresh).weights, starts[1]);
+}
+
+TEST(Stages, PositionsMayChangeOnALoadedModel) {
+  const TemporaryFolder folder;
+  run(stage(folder.path(), "first", kNewModel, "1"));
+  const auto start = folder / "first";
+  const auto before = model::read_config(start / "model");
+  run(stage(folder.path(), "drope", from(start, "rope = \"none\"\nmax_positions = 256"), "1"));
+  const auto drope = model::read_config(folder / "drope/model");
+  EXPECT_EQ(drope.attention.rope_full.type, model::RopeType::none);
+  EXPECT_EQ(drope.max_positions, 256);
+  EXPECT_EQ(model::model_type_of(drope), "olmo_hybrid");
+  EXPECT_HOLDS(io::read_file(folder / "drope/model/config.json"), "\"rope_theta\": null");
+
+  run(stage(folder.path(), "yarn", from(start, "[model.yarn]\nfactor = 8\n"), "1"));
+  const auto yarn = model::read_config(folder / "yarn/model");
+  const auto& rope = yarn.attention.rope_full;
+  EXPECT_EQ(rope.type, model::RopeType::yarn);
+  EXPECT_EQ(rope.theta, before.attention.rope_full.theta);
+  EXPECT_EQ(rope.factor, 8);
+  EXPECT_EQ(rope.original_context, 64);
+  EXPECT_EQ(rope.beta_fast, 32);
+  EXPECT_EQ(rope.beta_slow, 1);
+  EXPECT_NEAR(rope.attention_factor, 1.2079441541679836, 1e-15);  // 0.1 ln 8 + 1
+  EXPECT_EQ(yarn.max_positions, 512);
+  // Neither changes a weight before the first step.
+  run(stage(folder.path(), "still", from(start, "rope = \"none\""), "1",
+            {"schedule.learning_rate=0", "optimizer.weight_decay=0"}));
+  EXPECT_EQ(weights(folder / "still"), weights(start));
+}
+
+TEST(Stages, WhatCannotStartIsNamed) {
+  const TemporaryFolder folder;
+  run(stage(folder.path(), "first", kNewModel, "1"));
+  const auto error = [&](std::string_view model) {
+    return message_of([&] { stage(folder.path(), "next", model, "1"); });
+  };
+  const auto start = folder / "first";
+  EXPECT_HOLDS(error(from(folder / "none")), "none: no such folder");
+  EXPECT_HOLDS(error(from(start / "model", "optimizer_state = true")), "holds no optimiser state");
+  EXPECT_HOLDS(error(from(folder.path())), "neither a config.json nor");
+  EXPECT_HOLDS(error(from(start, "directory = \"a\"")), "two models");
+  EXPECT_HOLDS(error(from(start, "hidden_size = 64")), "hidden_size");
+  EXPECT_HOLDS(error(fmt::format("directory = \"{}\"\noptimizer_state = true", (start / "model").string())),
+               "goes with 'start_from'");
+  EXPECT_HOLDS(error(from(start, "rope = \"none\"\n[model.yarn]\nfactor = 8")), "has none");
+  EXPECT_HOLDS(error(from(start, "[model.yarn]\nbeta_fast = 1")), "beta_slow");
+  fs::remove_all(start / "checkpoints");
+  EXPECT_HOLDS(error(from(start, "optimizer_state = true")), "nor a checkpoint");
+}
+
+}  // namespace
+}  // namespace braid::test
