@@ -66,7 +66,7 @@ TEST(Counts, TiedHeadCountsOnceAsTheHead) {
   EXPECT_EQ(tied.without_embedding(), untied.without_embedding());
 }
 
-// One layer by hand, paper section 5.6 / Appendix D.4.
+// One layer by hand, paper, appendix D.4.
 TEST(Counts, MultiplyAccumulatesAreThePapersFormulas) {
   const double d = 3840, h = 30, k = 30 * 96, v = 30 * 192, mlp = 11008, s = 8192, chunk = 256;
   const auto config = *preset("olmo-hybrid-7b");

@@ -48,7 +48,7 @@ TEST(Configs, EveryRecipeIsUnderstood) {
     EXPECT_EQ(config.objective == train::ObjectiveKind::dpo, name == "dpo");
     EXPECT_EQ(config.initial_model.empty(), name == "pretrain");
     if (recipe.parent_path().filename() == "quick") continue;
-    // What the paper says about all stages of the 7B (paper.md 3.2, 3.3).
+    // What the paper says about all stages of the 7B (paper, appendix A).
     const auto tokens = config.batch_size * config.data.sequence_length;
     EXPECT_EQ(tokens, name.starts_with("sft") ? 2097152 : 4194304);
     EXPECT_EQ(config.optimizer.z_loss, name.starts_with("sft") || name == "dpo" ? 0 : 1e-5);

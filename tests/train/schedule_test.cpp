@@ -76,8 +76,8 @@ TEST(Schedule, WsdSDecaysInEveryPeriodAndReturnsToThePeak) {
   }
 }
 
-// Budgets that double: after the first, each period is half of all tokens so far (paper.md 5.3), so that its
-// decay of a tenth is a twentieth of the whole.
+// Budgets that double: after the first, each period is half of all tokens so far (paper, appendix D;
+// OLMo-core), so that its decay of a tenth is a twentieth of the whole.
 TEST(Schedule, WsdSDecaysATwentiethOfEachDoubledBudget) {
   ScheduleConfig s{
       .peak = 1, .decay = Decay::wsd_s, .final_fraction = 0, .period_ends = {100, 200, 400, 800}};
@@ -122,7 +122,7 @@ TEST(BatchWarmup, NoneIsAClosedForm) {
   c.batch_size = 512;
   EXPECT_EQ(train::instances_before(c, 1), 0);
   EXPECT_EQ(train::instances_before(c, 1'414'079), 512LL * 1'414'078);
-  EXPECT_EQ(train::steps_for_tokens(c, 100'000'000'000), 23'842);  // paper.md 3.2
+  EXPECT_EQ(train::steps_for_tokens(c, 100'000'000'000), 23'842);  // paper, appendix A
 }
 
 constexpr std::string_view kRecipe = R"(

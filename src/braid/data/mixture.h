@@ -20,7 +20,7 @@ struct MixtureOptions {
   std::uint64_t seed = 0;
 };
 
-// As in OLMo-core (paper.md §8) a source gives tokens · ratio tokens, in whole instances, at most its own
+// As in OLMo-core a source gives tokens · ratio tokens, in whole instances, at most its own
 // times max_repetition; more is an error. Which of its instances come is a permutation of them by (seed,
 // name), taken from the front and again from another one when it is used up, so that none comes more than
 // once more often than another.

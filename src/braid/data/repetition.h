@@ -11,7 +11,7 @@ namespace braid::data {
 
 using text::TokenId;
 
-// OLMo-core's instance filter (paper.md §8) with its numbers.
+// OLMo-core's instance filter with its numbers.
 struct RepetitionFilter {
   std::int64_t min_period = 1, max_period = 13;
   std::int64_t max_repetitions = 32;  // an instance with a run of this many or more is masked

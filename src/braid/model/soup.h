@@ -1,5 +1,5 @@
-// A model soup: the average of models of one configuration, weight by weight (Wortsman et al. 2022; paper.md
-// 3.2: the uniform average, in f32, of the two mid-training endpoints).
+// A model soup: the average of models of one configuration, weight by weight (Wortsman et al. 2022; in
+// the paper, appendix A: the uniform average, in f32, of the two mid-training endpoints).
 #pragma once
 #include <vector>
 

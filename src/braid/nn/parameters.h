@@ -10,8 +10,8 @@
 namespace braid::nn {
 
 enum class Initializer : std::uint8_t {
-  normal,          // truncated normal, standard deviation 0.02, cut at 3 standard deviations (paper.md 2.4,
-                   // OLMo-core)
+  normal,          // truncated normal, standard deviation 0.02, cut at 3 standard deviations (OLMo-core's
+                   // "normal")
   fan_in_uniform,  // uniform ± 1 / sqrt(fan in): PyTorch's Linear and Conv default, as the 7B's GDN layers
                    // (App. A.1)
   ones,

@@ -5,7 +5,7 @@
 
 namespace braid::report {
 
-// Window and threshold of the paper, section 3.4; the variance is the population's, as OLMo-core's
+// Window and threshold of the paper's SpikeScore; the variance is the population's, as OLMo-core's
 // StabilityMonitor takes it.
 struct SpikeOptions {
   std::size_t window = 128;

@@ -49,8 +49,8 @@ model::RopeConfig read_rope(const TomlFields& f) {
   return {.type = type, .theta = f.number_or("rope_theta", 500000, 1, 1e12)};
 }
 
-// YaRN as stage 3 of the paper's alternative has it (paper.md 3.2). Reaches the full-attention layers, as in
-// the published models.
+// YaRN as stage 3 of the paper's alternative has it (paper, appendix A). Reaches the full-attention layers,
+// as in the published models.
 void apply_yarn(const TomlFields& f, model::ModelConfig& c) {
   auto& rope = c.attention.rope_full;
   if (rope.type == model::RopeType::none) f.reject("factor", "stretches RoPE, but this model has none");

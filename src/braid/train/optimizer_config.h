@@ -23,7 +23,8 @@ struct OptimizerConfig {
   OptimizerKind kind = OptimizerKind::adamw;
   SkipStepOptions skip{};
   // Parameters without weight decay: groups ("embedding", "norm": all norm gains, "gates": A_log and
-  // dt_bias), and names with * for any text. The paper decays everything but the embedding (paper.md 3.1).
+  // dt_bias), and names with * for any text. The paper decays everything but the embedding (OLMo-core's
+  // script).
   std::vector<std::string> no_decay{"embedding"};
 };
 

@@ -1,5 +1,5 @@
 // Length-normalised direct preference optimisation (Rafailov et al. 2023, eq. 7; normalised as in Tülu 3;
-// paper.md 3.3), apart from any model: pure functions of log-probabilities.
+// paper, appendix A), apart from any model: pure functions of log-probabilities.
 #pragma once
 #include <span>
 #include <vector>

@@ -13,7 +13,8 @@ enum class Decay : std::uint8_t {
   linear,
   constant,
   wsd,    // warm-up, stable, decay: linear, over the last `decay_steps`
-  wsd_s,  // the same in every period, each but the first beginning at the peak again (paper.md 5.3)
+  wsd_s,  // the same in every period, each but the first beginning at the peak again (paper, appendix D;
+          // OLMo-core)
 };
 
 // Steps count from 1.

@@ -1,5 +1,5 @@
 // Which optimiser steps are left out because their loss or gradient norm is an outlier: SkipStepAdamW's rule
-// (paper.md 3.1, OLMo-core).
+// (OLMo-core, optim/skip_step_optimizer.py).
 #pragma once
 #include <cstdint>
 #include <vector>

@@ -1,4 +1,4 @@
-// How often loss and gradient norm spike (paper.md 3.4).
+// How often loss and gradient norm spike (paper, SpikeScore; OLMo-core, StabilityMonitor).
 #pragma once
 #include <cstdint>
 #include <span>
