@@ -61,6 +61,10 @@ TEST(Tasks, FilesAreReadStrictly) {
   EXPECT_HOLDS(error("\n{\"prompt\": \"a\", \"answer\": \"b\"}"), "t.jsonl:2: field 'task'");
   EXPECT_HOLDS(error("{\"answer\": \"b\", \"task\": \"c\"}"), "'prompt' or 'messages'");
   EXPECT_HOLDS(error("{\"prompt\": \"a\", \"answer\": \" \", \"task\": \"c\"}"), "'answer' is empty");
+  EXPECT_HOLDS(error(R"({"prompt": "a", "answer": "b\nc", "task": "d"})"), "'answer' holds a line break");
+  EXPECT_HOLDS(
+      error(R"({"messages": [{"role": "user", "content": "a"}], "answer": "b<|im_end|>", "task": "d"})"),
+      "'answer' holds <|im_end|>");
   EXPECT_HOLDS(error("\n"), "holds no task");
 }
 

@@ -30,6 +30,10 @@ TaskItem parse_item(std::string_view line, const std::string& source, const text
       .answer = std::string(trimmed(fields.string("answer"))),
       .stop = chat ? std::string(text::kMessageEnd) : "\n"};
   if (item.answer.empty()) fields.reject("answer", "is empty");
+  if (item.answer.find(item.stop) != item.answer.npos) {
+    fields.reject("answer", chat ? fmt::format("holds {}, at which an answer ends", text::kMessageEnd)
+                                 : "holds a line break, at which the answer to a plain prompt ends");
+  }
   if (item.prompt.empty()) fields.reject("prompt", "is empty");
   return item;
 }
