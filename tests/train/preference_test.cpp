@@ -291,12 +291,31 @@ TEST(Preference, RunsLearnThePairsAndResumeBitForBit) {
             io::read_file(folder / "run/model/model.safetensors"));
 }
 
+TEST(Preference, ARunDoesNotGoOnAgainstAnotherReference) {
+  const TemporaryFolder folder;
+  run(recipe(folder.path(), {"run.folder='" + (folder / "before").string() + "'", "train.steps=1"}));
+  const auto next = recipe(folder.path(), {"model={start_from='" + (folder / "before").string() + "'}"});
+  EXPECT_THROW(run(next, 3), Stop);
+  const auto weights = folder / "before/model/model.safetensors";
+  const auto bytes = io::read_file(weights);
+  auto changed = bytes;
+  changed[changed.size() - 2] = static_cast<char>(changed[changed.size() - 2] ^ 1);
+  put(weights, changed);
+  EXPECT_HOLDS(message_of([&] { run(next); }), "or from another model");
+  put(weights, bytes);
+  run(next);
+}
+
 TEST(Preference, RecipesThatCannotBeAreRefused) {
   const TemporaryFolder folder;
   const auto error = [&](const std::vector<std::string>& changes) {
     return message_of([&] { recipe(folder.path(), changes); });
   };
   EXPECT_HOLDS(error({"train.batch_size=3", "train.micro_batch_size=3"}), "is odd");
+  EXPECT_HOLDS(error({"train.batch_warmup=[[3, 1]]", "train.micro_batch_size=1"}),
+               "a batch of 1, which is odd");
+  EXPECT_HOLDS(error({"data.kind='packed'"}), "does not go with 'preferences'");
+  EXPECT_HOLDS(error({"data.instance_filter=true"}), "does not go with 'preferences'");
   EXPECT_HOLDS(error({"optimizer.z_loss=1e-5"}), "must be set to 0");
   EXPECT_HOLDS(error({"train.objective='next_token'"}), "must be \"dpo\"");
   EXPECT_HOLDS(error({"data.train=['a.u16']"}), "beside 'preferences'");

@@ -27,6 +27,11 @@ void read_objective(const TomlFields& train, RunConfig& c) {
   if (c.batch_size % 2 != 0) {
     train.reject("batch_size", fmt::format("{} is odd: a pair is two sequences", c.batch_size));
   }
+  for (const auto& warmup : c.batch_warmup) {
+    if (warmup.batch_size % 2 == 0) continue;
+    train.reject("batch_warmup",
+                 fmt::format("has a batch of {}, which is odd: a pair is two sequences", warmup.batch_size));
+  }
 }
 
 }  // namespace

@@ -139,6 +139,9 @@ DataConfig read_data_config(const TomlFields& f, const fs::path& run_folder) {
     for (const auto* key : {"documents", "train", "mix", "sources", "label_masks"}) {
       if (f.has(key)) f.reject(key, "is given beside 'preferences', which is all that a dpo run trains on");
     }
+    for (const auto* key : {"kind", "instance_filter"}) {
+      if (f.has(key)) f.reject(key, "does not go with 'preferences': each response has a row of its own");
+    }
   }
   const bool documents = std::ranges::any_of(d.sources, [](const auto& s) { return !s.documents.empty(); });
   const bool mix = std::ranges::any_of(d.sources, [](const auto& s) { return !s.mix.empty(); });

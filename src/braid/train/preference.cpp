@@ -4,7 +4,6 @@
 #include <numeric>
 
 #include "braid/train/initial_state.h"
-#include "braid/train/reference_scores.h"
 
 namespace braid::train {
 namespace {
@@ -53,6 +52,7 @@ PreferenceObjective::PreferenceObjective(const RunConfig& config, const text::To
                                          const NoticeFunction& notice)
     : config_(config),
       data_(read_preferences(config.data.preferences, tokenizer, config.data.sequence_length)),
+      reference_key_{.weights = hash_initial_weights(config), .data = data_.hash},
       order_(config.seed, static_cast<std::int64_t>(data_.pairs.size())),
       padding_(*tokenizer.end_of_text()) {
   if (notice) {
@@ -73,7 +73,10 @@ data::Batch PreferenceObjective::assemble(std::int64_t first, std::int64_t count
   return assemble_pairs(data_, pairs_at(first, count), config_.data.sequence_length, padding_);
 }
 
-nlohmann::ordered_json PreferenceObjective::contents() const { return {data_.pairs.size(), data_.hash}; }
+// With the reference, since a run that goes on against another one would be neither run.
+nlohmann::ordered_json PreferenceObjective::contents() const {
+  return {data_.pairs.size(), data_.hash, reference_key_.weights};
+}
 
 std::vector<PairScore> PreferenceObjective::score_all(Trainer& trainer) const {
   const auto pairs = static_cast<std::int64_t>(data_.pairs.size());
@@ -91,15 +94,14 @@ std::vector<PairScore> PreferenceObjective::score_all(Trainer& trainer) const {
 
 void PreferenceObjective::prepare(Trainer& trainer, const NoticeFunction& notice) {
   const auto path = config_.folder / "reference_scores.safetensors";
-  const ReferenceKey key{.weights = hash_initial_weights(config_), .data = data_.hash};
-  if (auto kept = read_reference_scores(path, key, data_.pairs.size())) {
+  if (auto kept = read_reference_scores(path, reference_key_, data_.pairs.size())) {
     reference_ = std::move(*kept);
     if (notice) notice(fmt::format("reference scores: {}", path.string()));
     return;
   }
   set_initial_weights(trainer, config_);
   reference_ = score_all(trainer);
-  write_reference_scores(path, key, reference_);
+  write_reference_scores(path, reference_key_, reference_);
   if (notice)
     notice(fmt::format("reference scores: {} pairs scored, kept in {}", reference_.size(), path.string()));
 }

@@ -5,6 +5,7 @@
 #include "braid/train/objective.h"
 #include "braid/train/preference_data.h"
 #include "braid/train/preference_loss.h"
+#include "braid/train/reference_scores.h"
 
 namespace braid::train {
 
@@ -15,7 +16,7 @@ std::vector<float> token_weights(const data::Batch& batch, std::span<const PairS
 
 class PreferenceObjective : public Objective {
  public:
-  // Reads data.preferences; the config must outlive the objective.
+  // Reads data.preferences and hashes the initial weights; the config must outlive the objective.
   PreferenceObjective(const RunConfig& config, const text::Tokenizer& tokenizer,
                       const NoticeFunction& notice);
 
@@ -35,6 +36,7 @@ class PreferenceObjective : public Objective {
 
   const RunConfig& config_;
   Preferences data_;
+  ReferenceKey reference_key_;
   data::Order order_;
   text::TokenId padding_;
   std::vector<PairScore> reference_;  // by pair

@@ -66,11 +66,12 @@ void RunFolder::bind_recipe() {
 
 void RunFolder::bind_data(const std::string& contents) const {
   const auto path = folder_ / "data.json";
+  const bool preferences = config_.objective == ObjectiveKind::dpo;
   if (begun_ && fs::exists(path)) {
     require(io::read_file(path) == contents + "\n",
-            "{}: the run began on other data: bring the token files or documents back, or choose another "
-            "run.folder",
-            path.string());
+            "{}: the run began on other data{}: bring {} back, or choose another run.folder", path.string(),
+            preferences ? ", or from another model" : "",
+            preferences ? "the pairs and that model" : "the token files or documents");
   } else {
     io::write_file(path, contents + "\n");
   }
