@@ -104,6 +104,46 @@ TEST(Stages, PositionsMayChangeOnALoadedModel) {
   EXPECT_EQ(weights(folder / "still"), weights(start));
 }
 
+TEST(Stages, PositionsKeepWhatTheRecipeDoesNotName) {
+  const TemporaryFolder folder;
+  run(stage(folder.path(), "first",
+            std::string(kNewModel) + "rope_theta = 1000\n[model.yarn]\nfactor = 2\noriginal_context = 64\n",
+            "1"));
+  const auto start = folder / "first";
+  const auto read = [&](std::string_view changes) {
+    return stage(folder.path(), "next", from(start, changes), "1").model;
+  };
+  const auto theta = read("rope_theta = 2000").attention.rope_full;
+  EXPECT_EQ(theta.type, model::RopeType::yarn);
+  EXPECT_EQ(theta.theta, 2000);
+  EXPECT_EQ(theta.factor, 2);
+  const auto plain = read("rope = \"default\"").attention.rope_full;
+  EXPECT_EQ(plain.type, model::RopeType::standard);
+  EXPECT_EQ(plain.theta, 1000);
+  const auto further = read("[model.yarn]\nfactor = 4");
+  EXPECT_EQ(further.attention.rope_full.original_context, 64);
+  EXPECT_EQ(further.max_positions, 256);
+  EXPECT_HOLDS(message_of([&] { read("rope = \"none\"\nrope_theta = 2000"); }), "this model has none");
+  const auto made = std::string(kNewModel) + "[model.yarn]\nfactor = 2\n";
+  EXPECT_HOLDS(message_of([&] { stage(folder.path(), "new", made, "1"); }),
+               "'model.yarn.original_context' is missing");
+}
+
+TEST(Stages, DamagedCheckpointsAreNoBeginning) {
+  const TemporaryFolder folder;
+  run(stage(folder.path(), "first", kNewModel, "2", {"checkpoint.every=1"}));
+  const auto start = folder / "first", newest = start / "checkpoints/step_00000002";
+  auto bytes = io::read_file(newest / "model.safetensors");
+  bytes[bytes.size() - 2] = static_cast<char>(bytes[bytes.size() - 2] ^ 1);
+  put(newest / "model.safetensors", bytes);
+  EXPECT_HOLDS(message_of([&] { run(stage(folder.path(), "fresh", from(newest), "1")); }),
+               "model.safetensors");
+  const auto error =
+      message_of([&] { stage(folder.path(), "next", from(start, "optimizer_state = true"), "1"); });
+  EXPECT_HOLDS(error, "step_00000002");
+  EXPECT_HOLDS(error, "such as " + (start / "checkpoints/step_00000001").string());
+}
+
 TEST(Stages, WhatCannotStartIsNamed) {
   const TemporaryFolder folder;
   run(stage(folder.path(), "first", kNewModel, "1"));

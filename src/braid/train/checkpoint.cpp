@@ -65,6 +65,8 @@ void write_checkpoint(const fs::path& folder, const CheckpointContent& c, std::s
   io::write_checksums(folder, tensors);
 }
 
+bool is_checkpoint(const fs::path& folder) { return fs::exists(folder / kState); }
+
 CheckpointFolder verified_checkpoint(const fs::path& folder) {
   io::verify_checksums(folder);
   return {.path = folder, .state = read_state(folder), .damaged = {}};
@@ -88,7 +90,7 @@ std::vector<ListedCheckpoint> list_checkpoints(const fs::path& checkpoints,
 
 CheckpointFolder find_checkpoint(const fs::path& path) {
   if (!fs::is_directory(path / "checkpoints")) {
-    require(fs::exists(path / kState), "{}: is neither a run folder nor a checkpoint", path.string());
+    require(is_checkpoint(path), "{}: is neither a run folder nor a checkpoint", path.string());
     return verified_checkpoint(path);
   }
   std::vector<DamagedCheckpoint> damaged;

@@ -51,11 +51,14 @@ struct DamagedCheckpoint {
 std::vector<ListedCheckpoint> list_checkpoints(const fs::path& checkpoints,
                                                std::vector<DamagedCheckpoint>& damaged);
 
+// Whether the folder has the state of a run beside its model.
+bool is_checkpoint(const fs::path& folder);
+
 // A checkpoint whose bytes were all verified.
 struct CheckpointFolder {
   fs::path path;
   TrainingState state;
-  std::vector<DamagedCheckpoint> damaged;  // newer ones that were passed over
+  std::vector<DamagedCheckpoint> damaged;  // that were passed over
 };
 
 // Reads and verifies one checkpoint folder. Throws, naming file and tensor, on any damage.

@@ -37,6 +37,7 @@ void set_initial_weights(Trainer& trainer, const RunConfig& config) {
   } else if (config.initial_model.empty()) {
     model::initialize(p.tree(), config.model, config.seed, p.memory());
   } else {
+    if (is_checkpoint(config.initial_model)) verified_checkpoint(config.initial_model);
     model::load_weights(p.tree(), config.model, io::TensorFiles(config.initial_model), p.memory());
   }
   trainer.parameters_changed();

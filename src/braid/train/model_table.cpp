@@ -43,10 +43,24 @@ std::vector<model::LayerType> read_layers(const TomlFields& f) {
   return model::layer_pattern(*variant, f.integer("layers", 1, 4096));
 }
 
-model::RopeConfig read_rope(const TomlFields& f) {
-  const auto type = choose<model::RopeType>(
-      f, "rope", "default", {{"default", model::RopeType::standard}, {"none", model::RopeType::none}});
-  return {.type = type, .theta = f.number_or("rope_theta", 500000, 1, 1e12)};
+// Changes what the recipe names alone: rope takes YaRN away, rope_theta leaves it.
+void apply_rope(const TomlFields& f, model::AttentionConfig& a) {
+  using model::RopeType;
+  for (auto* rope : {&a.rope_full, &a.rope_sliding}) {
+    if (f.has("rope")) {
+      const auto type =
+          choose<RopeType>(f, "rope", "default", {{"default", RopeType::standard}, {"none", RopeType::none}});
+      *rope = type == RopeType::none ? model::RopeConfig{.type = type}
+                                     : model::RopeConfig{.type = type, .theta = rope->theta};
+    }
+    if (!f.has("rope_theta")) continue;
+    if (rope->type == RopeType::none) {
+      f.reject("rope_theta",
+               "is the base of RoPE, but this model has none: leave it out, or set rope = "
+               "\"default\"");
+    }
+    rope->theta = f.number("rope_theta", 1, 1e12);
+  }
 }
 
 // YaRN as stage 3 of the paper's alternative has it (paper, appendix A). Reaches the full-attention layers,
@@ -54,9 +68,11 @@ model::RopeConfig read_rope(const TomlFields& f) {
 void apply_yarn(const TomlFields& f, model::ModelConfig& c) {
   auto& rope = c.attention.rope_full;
   if (rope.type == model::RopeType::none) f.reject("factor", "stretches RoPE, but this model has none");
+  // Stretched already, its frequencies are still those of the context before.
+  const auto context = rope.type == model::RopeType::yarn ? rope.original_context : c.max_positions;
   rope.type = model::RopeType::yarn;
   rope.factor = f.number_or("factor", 8, 1, 1e6);
-  rope.original_context = f.integer_or("original_context", c.max_positions, 1, kMaxSize);
+  rope.original_context = f.integer_or("original_context", context, 1, kMaxSize);
   rope.beta_fast = f.number_or("beta_fast", 32, 1e-3, 1e6);
   rope.beta_slow = f.number_or("beta_slow", 1, 1e-3, 1e6);
   if (rope.beta_slow >= rope.beta_fast) f.reject("beta_slow", "is not below beta_fast");
@@ -67,7 +83,7 @@ void apply_yarn(const TomlFields& f, model::ModelConfig& c) {
 
 // What a recipe may change about positions, whatever model it starts from. rope = "none" is DroPE.
 void apply_positions(const TomlFields& f, model::ModelConfig& c, std::int64_t sequence_length) {
-  if (f.has("rope") || f.has("rope_theta")) c.attention.rope_full = c.attention.rope_sliding = read_rope(f);
+  apply_rope(f, c.attention);
   if (f.has("yarn")) apply_yarn(f.table("yarn"), c);
   c.max_positions = std::max(sequence_length, f.integer_or("max_positions", c.max_positions, 1, kMaxSize));
 }
@@ -143,6 +159,9 @@ ModelTable read_model_table(const TomlFields& f, std::int64_t sequence_length) {
     table.config = model::read_config(start->weights);
   } else {
     table.config = read_new_model(f);
+    if (f.has("yarn") && !f.table("yarn").has("original_context")) {
+      f.table("yarn").reject("original_context", "is missing: a new model has no context before the stretch");
+    }
   }
   apply_positions(f, table.config, sequence_length);
   return table;

@@ -3,11 +3,6 @@
 #include "braid/train/checkpoint.h"
 
 namespace braid::train {
-namespace {
-
-bool is_checkpoint(const fs::path& folder) { return fs::exists(folder / "training_state.json"); }
-
-}  // namespace
 
 StartingPoint find_start(const fs::path& from, OptimizerState optimizer) {
   const bool carried = optimizer == OptimizerState::carried;
@@ -24,8 +19,13 @@ StartingPoint find_start(const fs::path& from, OptimizerState optimizer) {
   if (!carried && fs::exists(from / "model/config.json")) return {from / "model", {}};
   require(fs::is_directory(from / "checkpoints"), "model.start_from: {}: holds neither a config.json nor {}",
           from.string(), carried ? "a checkpoint" : "a run's model or checkpoint");
-  const auto checkpoint = find_checkpoint(from).path;
-  return {checkpoint, carried ? checkpoint : fs::path()};
+  const auto found = find_checkpoint(from);
+  // An older one would be another beginning than the recipe asks for.
+  require(found.damaged.empty(),
+          "model.start_from: {}: remove {}, or start from another checkpoint by its own path, such as {}",
+          found.damaged.empty() ? "" : found.damaged.front().error,
+          found.damaged.empty() ? "" : found.damaged.front().path.string(), found.path.string());
+  return {found.path, carried ? found.path : fs::path()};
 }
 
 }  // namespace braid::train

@@ -12,7 +12,8 @@ struct StartingPoint {
 enum class OptimizerState : std::uint8_t { fresh, carried };
 
 // `from` is a run folder (its final model, or where the optimiser state is carried over its newest
-// checkpoint), a checkpoint folder, or a model directory. Throws, naming the folder and what it lacks.
+// checkpoint), a checkpoint folder, or a model directory. Throws, naming the folder and what it lacks, or the
+// run's checkpoint that is damaged.
 StartingPoint find_start(const fs::path& from, OptimizerState optimizer);
 
 }  // namespace braid::train
