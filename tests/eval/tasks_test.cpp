@@ -65,6 +65,7 @@ TEST(Tasks, FilesAreReadStrictly) {
   EXPECT_HOLDS(
       error(R"({"messages": [{"role": "user", "content": "a"}], "answer": "b<|im_end|>", "task": "d"})"),
       "'answer' holds <|im_end|>");
+  EXPECT_HOLDS(error(R"({"prompt": "a", "answer": "b", "task": "all"})"), "'task' is 'all'");
   EXPECT_HOLDS(error("\n"), "holds no task");
 }
 

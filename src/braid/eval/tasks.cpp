@@ -9,6 +9,8 @@
 namespace braid::eval {
 namespace {
 
+constexpr std::string_view kTotal = "all";
+
 std::string_view trimmed(std::string_view text) {
   constexpr std::string_view kSpace = " \t\r\n";
   const auto first = text.find_first_not_of(kSpace);
@@ -29,6 +31,7 @@ TaskItem parse_item(std::string_view line, const std::string& source, const text
       .prompt = chat ? format.prompt(text::parse_messages(fields, "messages")) : fields.string("prompt"),
       .answer = std::string(trimmed(fields.string("answer"))),
       .stop = chat ? std::string(text::kMessageEnd) : "\n"};
+  if (item.task == kTotal) fields.reject("task", "is 'all', the name of their sum");
   if (item.answer.empty()) fields.reject("answer", "is empty");
   if (item.answer.find(item.stop) != item.answer.npos) {
     fields.reject("answer", chat ? fmt::format("holds {}, at which an answer ends", text::kMessageEnd)
@@ -62,7 +65,7 @@ std::vector<TaskItem> read_tasks(const io::fs::path& path, const text::Tokenizer
 
 TaskResult count_matches(const std::vector<TaskItem>& items, std::vector<std::string> answers) {
   require(answers.size() == items.size(), "tasks: {} answers to {} items", answers.size(), items.size());
-  TaskResult result{.tasks = {}, .answers = std::move(answers), .total = {.task = "all"}};
+  TaskResult result{.tasks = {}, .answers = std::move(answers), .total = {.task = std::string(kTotal)}};
   for (std::size_t i = 0; i < items.size(); ++i) {
     auto found = std::ranges::find(result.tasks, items[i].task, &TaskScore::task);
     if (found == result.tasks.end()) found = result.tasks.insert(found, {.task = items[i].task});
