@@ -1,6 +1,8 @@
 // Every recipe under configs/ is one that braid understands.
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "braid/model/config_file.h"
 #include "braid/model/presets.h"
 #include "braid/train/config.h"
@@ -31,6 +33,23 @@ model::ModelConfig model_before(const fs::path& recipe) {
   return config;
 }
 
+// Paper, sections 2 and 3 and appendix A; steps of the tuning stages from their tokens or pairs, seeds of
+// those ours.
+struct Stage {
+  std::uint64_t seed = 1;
+  std::int64_t steps = 0, warmup_steps = 0;
+  double learning_rate = 0;
+};
+const std::map<std::string, Stage> kPaper{
+    {"pretrain", {34521, 1414078, 2000, 3e-4}},
+    {"midtrain_a", {1337, 23842, 0, 2.0712352850360292e-4}},
+    {"midtrain_b", {683, 23842, 0, 2.0712352850360292e-4}},
+    {"long_context", {123, 23842, 200, 2.07e-4}},
+    {"sft_think", {1, 45395, 1362, 2.5e-5}},  // 2 * 47.6e9 / 2^21, 3 %
+    {"sft_instruct", {1, 3242, 97, 2.5e-5}},  // 2 * 3.4e9 / 2^21, 3 %
+    {"dpo", {1, 2031, 203, 1e-6}},            // 259,922 / 128, 10 %
+};
+
 TEST(Configs, EveryRecipeIsUnderstood) {
   ASSERT_GE(recipes().size(), 16u);
   for (const auto& recipe : recipes()) {
@@ -52,6 +71,17 @@ TEST(Configs, EveryRecipeIsUnderstood) {
     const auto tokens = config.batch_size * config.data.sequence_length;
     EXPECT_EQ(tokens, name.starts_with("sft") ? 2097152 : 4194304);
     EXPECT_EQ(config.optimizer.z_loss, name.starts_with("sft") || name == "dpo" ? 0 : 1e-5);
+    const auto paper = kPaper.at(name);
+    EXPECT_EQ(config.seed, paper.seed);
+    EXPECT_EQ(config.steps, paper.steps);
+    EXPECT_EQ(config.schedule.peak, paper.learning_rate);
+    EXPECT_EQ(config.schedule.warmup_steps, paper.warmup_steps);
+    EXPECT_EQ(config.schedule.decay, name == "pretrain" ? train::Decay::cosine : train::Decay::linear);
+    EXPECT_EQ(config.schedule.final_fraction, name == "pretrain" ? 0.1 : 0);
+    const bool tuned = name.starts_with("sft") || name == "dpo";
+    EXPECT_EQ(config.optimizer.weight_decay, tuned ? 0 : 0.1);
+    EXPECT_EQ(config.optimizer.kind,
+              tuned ? train::OptimizerKind::adamw : train::OptimizerKind::skip_step_adamw);
     if (name == "long_context") {
       const bool hybrid = config.model.has_linear();
       EXPECT_EQ(config.model.attention.rope_full.type,

@@ -42,7 +42,8 @@ class ChatFormat {
   // The text before an assistant's answer: all messages and the head of the next one. That is what generation
   // continues.
   std::string prompt(const std::vector<ChatMessage>& messages) const;
-  // A whole conversation. What precedes an answer is encoded apart from it, as generation sees it.
+  // A whole conversation. What precedes an answer is encoded apart from it, as generation sees a first one:
+  // prompt() with earlier answers in it is encoded as one text, which may join what is apart here.
   ChatTokens encode(const std::vector<ChatMessage>& messages) const;
   // `prompt` as it is, then an answer with what closes it, which are the targets.
   ChatTokens encode_answer(std::string_view prompt, std::string_view answer, std::string_view end) const;
