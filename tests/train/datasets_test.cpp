@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "braid/data/document_bounds.h"
 #include "braid/data/mixture.h"
 #include "braid/io/files.h"
 #include "tests/support/files.h"
@@ -112,6 +113,17 @@ TEST_F(DatasetsTest, LabelMasksAreBound) {
   EXPECT_EQ(instance.labels[0], 0);
   ASSERT_EQ(d.contents[0].size(), 3u);
   EXPECT_EQ(d.contents[0][2].get<std::string>().size(), 16u);
+}
+
+TEST_F(DatasetsTest, DocumentBoundsAreBound) {
+  const auto recipe = "sequence_length = 8\nkind = 'packed'\ntrain = [" + tokens("a.u16", 4, 4) + "]";
+  const auto list = folder_.path() / "a.csv.gz";
+  using Bounds = std::vector<data::DocumentBounds>;
+  const auto found = open(recipe).contents;
+  data::write_document_bounds(list, Bounds{{0, 4}, {4, 8}, {8, 12}, {12, 16}});
+  EXPECT_EQ(open(recipe).contents, found);  // the list says what the file says
+  data::write_document_bounds(list, Bounds{{0, 3}, {3, 8}, {8, 11}, {11, 16}});
+  EXPECT_NE(open(recipe).contents, found);
 }
 
 TEST_F(DatasetsTest, FilterAndLoaders) {
