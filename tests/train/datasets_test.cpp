@@ -144,6 +144,8 @@ TEST_F(DatasetsTest, ErrorsNameTheKey) {
   EXPECT_HOLDS(message(train + "mixture_tokens = 5"), "mixture_tokens");
   EXPECT_HOLDS(message(train + "pad_id = 5"), "pad_id");
   EXPECT_HOLDS(message(train + "filter_max_period = 5"), "filter_max_period");
+  EXPECT_HOLDS(message(train + "instance_filter = true\nfilter_min_period = 14"),
+               "over filter_max_period, 13");
   EXPECT_HOLDS(message(train + "kind = 'padded'"), "'kind' is 'padded'");
   EXPECT_HOLDS(message(train + "label_masks = ['a', 'b']"), "2 masks for 1 token files");
   EXPECT_HOLDS(message(train + "[[sources]]\nname = 'a'\ntrain = ['a.u16']\nratio = 1"),
