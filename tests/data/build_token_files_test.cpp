@@ -253,6 +253,19 @@ TEST_F(BuildTest, GoesOnBehindTheLastWholePart) {
   }
 }
 
+TEST_F(BuildTest, GoesOnBehindATextThatFillsAPart) {
+  const std::vector<fs::path> inputs = {write("a.txt", std::string(300, 'a')),
+                                        write("b.txt", std::string(300, 'b')),
+                                        write("c.txt", std::string(300, 'c'))};
+  build(inputs, "whole", 0);
+  const BuildOptions options{.validation_fraction = 0, .seed = 1, .shard_bytes = 100};
+  expect_error([&] { build_token_files(inputs, FailingTokenizer(3), folder_ / "out", options); }, {"killed"});
+  const FailingTokenizer rest(-1);
+  build_token_files(inputs, rest, folder_ / "out", options);
+  EXPECT_EQ(rest.encoded, 1);
+  EXPECT_EQ(bytes(folder_ / "out/train.u16"), bytes(folder_ / "whole/train.u16"));
+}
+
 TEST_F(BuildTest, PartsOfOtherThingsOrDamagedAreNotUsed) {
   const fs::path input = write_lines("a.jsonl", 0, 60);
   BuildOptions options{.validation_fraction = 0.3, .seed = 1, .shard_bytes = 100};

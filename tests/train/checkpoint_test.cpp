@@ -84,6 +84,14 @@ TEST(Checkpoint, ADamagedShardOnlyCostsTime) {
   }
 }
 
+TEST(Checkpoint, OneWrittenInPlaceOfADamagedOneStays) {
+  const TemporaryFolder folder;
+  const auto config = interrupted(folder);
+  flip_byte(folder / "run/checkpoints/step_00000004/model.safetensors", 0);
+  run(config);
+  EXPECT_EQ(checkpoints_in(folder.path()), (std::vector<std::string>{"step_00000004", "step_00000006"}));
+}
+
 TEST(Checkpoint, AllDamagedStopsWithTheirNames) {
   const TemporaryFolder folder;
   const auto config = interrupted(folder);

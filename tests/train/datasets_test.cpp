@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "braid/data/document_bounds.h"
 #include "braid/data/mixture.h"
 #include "braid/io/files.h"
 #include "tests/support/files.h"
@@ -114,6 +115,17 @@ TEST_F(DatasetsTest, LabelMasksAreBound) {
   EXPECT_EQ(d.contents[0][2].get<std::string>().size(), 16u);
 }
 
+TEST_F(DatasetsTest, DocumentBoundsAreBound) {
+  const auto recipe = "sequence_length = 8\nkind = 'packed'\ntrain = [" + tokens("a.u16", 4, 4) + "]";
+  const auto list = folder_.path() / "a.csv.gz";
+  using Bounds = std::vector<data::DocumentBounds>;
+  const auto found = open(recipe).contents;
+  data::write_document_bounds(list, Bounds{{0, 4}, {4, 8}, {8, 12}, {12, 16}});
+  EXPECT_EQ(open(recipe).contents, found);  // the list says what the file says
+  data::write_document_bounds(list, Bounds{{0, 3}, {3, 8}, {8, 11}, {11, 16}});
+  EXPECT_NE(open(recipe).contents, found);
+}
+
 TEST_F(DatasetsTest, FilterAndLoaders) {
   const auto defaults = config("train = ['a.u16']");
   EXPECT_FALSE(defaults.instance_filter);
@@ -132,6 +144,8 @@ TEST_F(DatasetsTest, ErrorsNameTheKey) {
   EXPECT_HOLDS(message(train + "mixture_tokens = 5"), "mixture_tokens");
   EXPECT_HOLDS(message(train + "pad_id = 5"), "pad_id");
   EXPECT_HOLDS(message(train + "filter_max_period = 5"), "filter_max_period");
+  EXPECT_HOLDS(message(train + "instance_filter = true\nfilter_min_period = 14"),
+               "over filter_max_period, 13");
   EXPECT_HOLDS(message(train + "kind = 'padded'"), "'kind' is 'padded'");
   EXPECT_HOLDS(message(train + "label_masks = ['a', 'b']"), "2 masks for 1 token files");
   EXPECT_HOLDS(message(train + "[[sources]]\nname = 'a'\ntrain = ['a.u16']\nratio = 1"),

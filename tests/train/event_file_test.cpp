@@ -80,5 +80,16 @@ TEST(EventFile, FilesFollowOneAnotherByName) {
   EXPECT_EQ(files_in(folder.path()).size(), 3u);
 }
 
+TEST(EventFile, NamesOfOthersDoNoHarm) {  // once the search for a later name never ended
+  const TemporaryFolder folder;
+  for (const auto* name :
+       {"notes", "events.out.tfevents.", "events.out.tfevents.x", "events.out.tfevents.99999999999999999999",
+        "events.out.tfevents.5000000000.host.1"}) {
+    put(folder / name, "");
+  }
+  train::EventFile events(folder.path(), 0);
+  EXPECT_HOLDS(events.file().path().filename().string(), "events.out.tfevents.5000000001.");
+}
+
 }  // namespace
 }  // namespace braid::test

@@ -81,6 +81,21 @@ TEST(Run, OtherDataDoesNotContinueTheRun) {
   EXPECT_HOLDS(message_of([&] { run(config); }), "began on other data");
 }
 
+TEST(Run, ValidationWithoutTargetsIsNamed) {
+  const TemporaryFolder folder;
+  const auto tokens = folder / "a.u16", mask = folder / "a.mask";
+  std::string ids;
+  for (int i = 0; i < 128; ++i) ids += std::string("a\0", 2);
+  put(tokens, ids);
+  put(mask, std::string(128, '\0'));
+  const auto table = fmt::format("[{{name = 'held', files = ['{}'], label_masks = ['{}']}}]", tokens.string(),
+                                 mask.string());
+  const auto config =
+      config_in(folder.path(), {"data.validation_fraction=0", "data.validation_sources=" + table});
+  EXPECT_HOLDS(message_of([&] { run(config); }),
+               "validation 'held': nothing in its 4 sequences is predicted");
+}
+
 TEST(Run, SpecialIdsComeFromTheTokenizer) {
   const TemporaryFolder folder;
   auto config = config_in(folder.path(), {"model.vocabulary_size=512", "train.steps=1"});

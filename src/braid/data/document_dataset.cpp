@@ -45,7 +45,12 @@ std::vector<DocumentDataset::Piece> DocumentDataset::pieces_of(std::size_t first
 
 void DocumentDataset::add_instance(std::span<const Piece> pieces) {
   std::int64_t room = options_.sequence_length;
-  for (const Piece& piece : pieces) room -= piece.tokens;
+  for (const Piece& piece : pieces) {
+    room -= piece.tokens;
+    layout_.update(std::uint64_t{piece.file}).update(static_cast<std::uint64_t>(piece.first));
+    layout_.update(std::uint64_t{piece.tokens});
+  }
+  layout_.update(static_cast<std::uint64_t>(room));
   padding_ += room;
   pieces_.insert(pieces_.end(), pieces.begin(), pieces.end());
   ends_.push_back(static_cast<std::int64_t>(pieces_.size()));

@@ -28,6 +28,7 @@ class DocumentDataset : public Dataset {
   std::int64_t documents() const { return documents_; }
   std::int64_t dropped_tokens() const { return dropped_tokens_; }  // of documents that were truncated
   std::int64_t padding() const { return padding_; }                // over all instances
+  std::string layout_hash() const { return layout_.hex(); }  // of where each instance's pieces come from
   void read(std::int64_t index, Instance& out) const override;
 
  protected:
@@ -50,6 +51,7 @@ class DocumentDataset : public Dataset {
   std::vector<Piece> pieces_;       // by instance
   std::vector<std::int64_t> ends_;  // one past each instance's last piece
   std::int64_t documents_ = 0, dropped_tokens_ = 0, padding_ = 0;
+  Hash64 layout_;
 };
 
 // As many documents in an instance as fit, by best-fit-decreasing packing (packing.h). Which ones depends on

@@ -89,6 +89,7 @@ void CheckpointWriter::write(const CheckpointContent& content, const std::functi
     write_checkpoint(unfinished, content, config_.checkpoint.max_shard_bytes);
     if (fs::exists(path)) remove_checkpoint(path);  // a damaged one that was passed over
     io::publish_folder(unfinished, path);
+    damaged_.erase(path);  // it is whole now
   } catch (...) {
     std::error_code ignored;
     fs::remove_all(unfinished, ignored);  // and with it the room that it took
@@ -100,17 +101,16 @@ void CheckpointWriter::write(const CheckpointContent& content, const std::functi
 // Permanent ones but the newest `keep`, ephemeral ones but the newest, damaged ones.
 void CheckpointWriter::remove_old() const {
   const auto keep = config_.checkpoint.keep;
-  const auto written = folder_ / name_of(state_.step);
   std::vector<DamagedCheckpoint> unreadable;
   std::int64_t permanent = 0, ephemeral = 0;
   for (const auto& c : list_checkpoints(folder_, unreadable)) {
-    if (!is_numbered(c.path) || (damaged_.contains(c.path) && c.path != written)) continue;
+    if (!is_numbered(c.path) || damaged_.contains(c.path)) continue;
     const bool stays =
         c.kind == CheckpointKind::permanent ? keep == 0 || ++permanent <= keep : ++ephemeral == 1;
     if (!stays) remove_checkpoint(c.path);
   }
   for (const auto& path : damaged_) {
-    if (is_numbered(path) && path != written && fs::exists(path)) remove_checkpoint(path);
+    if (is_numbered(path) && fs::exists(path)) remove_checkpoint(path);
   }
 }
 

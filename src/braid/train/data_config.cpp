@@ -119,6 +119,10 @@ void read_instances(const TomlFields& f, DataConfig& d) {
       .min_period = f.integer_or("filter_min_period", defaults.min_period, 1, kMaxSize),
       .max_period = f.integer_or("filter_max_period", defaults.max_period, 1, kMaxSize),
       .max_repetitions = f.integer_or("filter_repetitions", defaults.max_repetitions, 3, kMaxSize)};
+  if (filter.min_period > filter.max_period) {
+    f.reject("filter_min_period", fmt::format("is {}, over filter_max_period, {}: nothing would be filtered",
+                                              filter.min_period, filter.max_period));
+  }
   if (f.boolean_or("instance_filter", false)) {
     d.instance_filter = filter;
   } else {

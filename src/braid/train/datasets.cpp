@@ -107,6 +107,8 @@ class Opener {
     } else {
       made = std::make_unique<data::PaddedDataset>(std::move(files), options);
     }
+    out_.contents.push_back(
+        {made->size(), made->layout_hash()});  // lists of bounds have no hash of their own
     notice(
         fmt::format("{}{} documents in {} sequences, {:.2f} % padding, {} tokens of long documents dropped",
                     prefix, made->documents(), made->size(),

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <charconv>
 #include <chrono>
 
 namespace braid::train {
@@ -67,20 +68,19 @@ std::string event(std::int64_t step, const std::string& what) {
 fs::path new_name(const fs::path& folder) {
   std::array<char, 256> host{};
   if (::gethostname(host.data(), host.size() - 1) != 0 || host[0] == '\0') host = {"localhost"};
-  auto seconds =
+  std::int64_t seconds =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
           .count();
-  std::string last;
+  constexpr std::int64_t kLastSecond = 9'999'999'999;  // of ten digits
+  constexpr std::string_view kPrefix = "events.out.tfevents.";
   for (const auto& entry : fs::directory_iterator(folder)) {
-    last = std::max(last, entry.path().filename().string());
+    const auto other = entry.path().filename().string();
+    if (!other.starts_with(kPrefix)) continue;
+    std::int64_t taken = 0;  // stays where no number follows
+    std::from_chars(other.data() + kPrefix.size(), other.data() + other.size(), taken);
+    if (taken < kLastSecond) seconds = std::max(seconds, taken + 1);
   }
-  const auto name = [&] {
-    return fmt::format("events.out.tfevents.{:010d}.{}.{}", seconds, host.data(), ::getpid());
-  };
-  if (last.starts_with("events.out.tfevents.")) {
-    while (name() <= last) ++seconds;
-  }
-  return folder / name();
+  return folder / fmt::format("{}{:010d}.{}.{}", kPrefix, seconds, host.data(), ::getpid());
 }
 
 }  // namespace

@@ -188,9 +188,8 @@ class Run {
   bool validate(std::int64_t step) {
     std::vector<Validation> all;
     for (const auto& [name, dataset] : data_.validation) {
-      auto validation = score(step, *dataset);
+      auto validation = score(step, name, *dataset);
       if (!validation) return false;
-      validation->source = data_.names_sources() ? name : "";
       all.push_back(*validation);
     }
     for (const auto& v : all) {
@@ -200,7 +199,7 @@ class Run {
     return true;
   }
 
-  std::optional<Validation> score(std::int64_t step, const data::Dataset& dataset) {
+  std::optional<Validation> score(std::int64_t step, const std::string& name, const data::Dataset& dataset) {
     const auto rows = config_.micro_batch_size;
     auto instances = dataset.size();
     if (validation_sequences_ != 0) instances = std::min(instances, validation_sequences_);
@@ -215,9 +214,14 @@ class Run {
       predicted += batch.predicted;
       bytes += data::text_bytes(batch.targets, token_bytes_);
     }
+    require(
+        bytes > 0,
+        "validation '{}': nothing in its {} sequences is predicted that stands for text: label masks that "
+        "hold no 1, or documents of one token?",
+        name, instances);
     return Validation{.step = step,
                       .tokens = tokens_through(config_, step),
-                      .source = {},
+                      .source = data_.names_sources() ? name : "",
                       .loss = sum.loss / static_cast<double>(predicted),
                       .bits_per_byte = data::bits_per_byte(sum.loss, bytes),
                       .saturated = sum.saturated};

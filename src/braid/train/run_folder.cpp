@@ -53,8 +53,7 @@ void RunFolder::bind_recipe() {
             folder_.string());
     const auto before = io::read_file(path);
     if (before == config_.recipe) return;
-    changes_ = recipe_changes(before, config_.recipe);
-    for (const auto& c : changes_) {
+    for (const auto& c : recipe_changes(before, config_.recipe)) {
       require(may_change(c.key),
               "{}: holds a run of another recipe ({} is {} there, {} here); choose another run.folder or "
               "remove it",

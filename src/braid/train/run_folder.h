@@ -26,8 +26,6 @@ class RunFolder {
   fs::path checkpoints() const { return folder_ / "checkpoints"; }
   fs::path tensorboard() const { return folder_ / "tensorboard"; }
   bool complete() const { return fs::exists(final_model()); }
-  // How the recipe differs from the one that the run went by so far; only keys that may change.
-  const std::vector<RecipeChange>& changes() const { return changes_; }
 
   // Fails when the run began on other data; `contents` is what tells data apart.
   void bind_data(const std::string& contents) const;
@@ -45,7 +43,6 @@ class RunFolder {
   fs::path folder_;
   int lock_ = -1;
   bool begun_ = false;  // an earlier process has left results
-  std::vector<RecipeChange> changes_;
   std::unique_ptr<io::AppendFile> metrics_, timing_;
 };
 
