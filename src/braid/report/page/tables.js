@@ -111,7 +111,7 @@ function stagesSection(runs, declared) {
 
 // The recipe's own word on where a run's weights come from.
 function startOf(run) {
-  const entry = run.recipe.find(([key]) => key === "model.directory");
+  const entry = run.recipe.find(([key]) => key === "model.start_from" || key === "model.directory");
   return element("span", {class: "code"}, entry ? entry[1] : run.recipe.length ? "initial values" : missing);
 }
 
