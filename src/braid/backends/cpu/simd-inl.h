@@ -114,6 +114,17 @@ HWY_INLINE VecF load_bf16(const BFloat16* p) {
 HWY_INLINE float sum_lanes(VecF v) { return hn::GetLane(hn::SumOfLanes(Floats(), v)); }
 HWY_INLINE float max_lanes(VecF v) { return hn::GetLane(hn::MaxOfLanes(Floats(), v)); }
 
+// (e^r − 1 − r) / r² for |r| ≤ ln 2 / 2: the polynomial of Cephes' expf.
+HWY_INLINE VecF exp_series(VecF r) {
+  VecF p = set(1.9875691500e-4f);
+  p = hn::MulAdd(p, r, set(1.3981999507e-3f));
+  p = hn::MulAdd(p, r, set(8.3334519073e-3f));
+  p = hn::MulAdd(p, r, set(4.1665795894e-2f));
+  p = hn::MulAdd(p, r, set(1.6666665459e-1f));
+  p = hn::MulAdd(p, r, set(5.0000001201e-1f));
+  return p;
+}
+
 // e^x within 2 ulp; 0 below the smallest normal result (x < -87.33), and +inf above 88.72. Reduction by
 // n ln 2, then the polynomial of Cephes' expf.
 HWY_INLINE VecF exp(VecF x) {
@@ -122,13 +133,7 @@ HWY_INLINE VecF exp(VecF x) {
   const VecF n = hn::Round(hn::Mul(hn::Min(hn::Max(x, set(-104.0f)), set(89.0f)), set(1.44269504088896341f)));
   VecF r = hn::NegMulAdd(n, set(0.693359375f), x);
   r = hn::NegMulAdd(n, set(-2.12194440e-4f), r);
-  VecF p = set(1.9875691500e-4f);
-  p = hn::MulAdd(p, r, set(1.3981999507e-3f));
-  p = hn::MulAdd(p, r, set(8.3334519073e-3f));
-  p = hn::MulAdd(p, r, set(4.1665795894e-2f));
-  p = hn::MulAdd(p, r, set(1.6666665459e-1f));
-  p = hn::MulAdd(p, r, set(5.0000001201e-1f));
-  p = hn::Add(hn::MulAdd(p, hn::Mul(r, r), r), set(1.0f));
+  const VecF p = hn::Add(hn::MulAdd(exp_series(r), hn::Mul(r, r), r), set(1.0f));
   // 2^n in two factors: 2^128 is not a float, though e^88.7 is.
   const auto e = hn::ConvertTo(di, n);
   const auto half = hn::ShiftRight<1>(e);
@@ -149,13 +154,7 @@ HWY_INLINE VecF exp_inside(VecF x) {
   const VecF n = hn::Sub(shifted, magic);
   VecF r = hn::NegMulAdd(n, set(0.693359375f), x);
   r = hn::NegMulAdd(n, set(-2.12194440e-4f), r);
-  VecF p = set(1.9875691500e-4f);
-  p = hn::MulAdd(p, r, set(1.3981999507e-3f));
-  p = hn::MulAdd(p, r, set(8.3334519073e-3f));
-  p = hn::MulAdd(p, r, set(4.1665795894e-2f));
-  p = hn::MulAdd(p, r, set(1.6666665459e-1f));
-  p = hn::MulAdd(p, r, set(5.0000001201e-1f));
-  p = hn::MulAdd(hn::MulAdd(p, r, set(1.0f)), r, set(1.0f));
+  const VecF p = hn::MulAdd(hn::MulAdd(exp_series(r), r, set(1.0f)), r, set(1.0f));
   const auto exponent = hn::ShiftLeft<23>(hn::BitCast(di, shifted));
   return hn::BitCast(Floats(), hn::Add(hn::BitCast(di, p), exponent));
 }
