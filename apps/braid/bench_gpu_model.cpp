@@ -2,6 +2,7 @@
 #include <map>
 
 #include "bench_gpu.h"
+#include "braid/infer/sampling.h"
 #include "braid/model/counts.h"
 #include "braid/model/session.h"
 #include "braid/train/trainer.h"
@@ -163,6 +164,7 @@ void bench_inference(const Backend& backend, const Ceilings& ceilings, Filler& f
     if (spec.role != nn::ParameterRole::embedding) parameter_bytes += static_cast<std::int64_t>(t.bytes());
   }
   for (const std::int64_t sequences : {1, 16}) {
+    if (getenv("SEQ") && atoi(getenv("SEQ")) != sequences) continue;
     model::Session session(
         backend, c, weights.tree(),
         {.sequences = sequences, .capacity = o.context + 4 * o.decode_tokens + 8, .max_tokens = 1024});
@@ -172,15 +174,21 @@ void bench_inference(const Backend& backend, const Ceilings& ceilings, Filler& f
       tokens[static_cast<std::size_t>(s)] = prompt.ids;
       session.extend(tokens);
     }
-    const std::vector<std::vector<std::int32_t>> one(static_cast<std::size_t>(sequences), {5});
-    session.extend(one);
-    session.extend(one);
+    // As generation does: one token each, the next ones drawn where the logits are.
+    infer::Sampler sampler(backend, {});
+    const std::vector<infer::Draw> draws(static_cast<std::size_t>(sequences));
+    std::vector<std::vector<std::int32_t>> next(static_cast<std::size_t>(sequences), {5});
+    const auto decode = [&] {
+      const auto ids = sampler.draw(session.extend_in_place(next), draws);
+      for (std::size_t s = 0; s < ids.size(); ++s) next[s] = {ids[s]};
+    };
+    decode();
+    decode();
     std::int64_t left = 3 * o.decode_tokens;
     const double seconds =
         mean_seconds(backend, 0,
                      [&] {
-                       for (std::int64_t i = 0; i < o.decode_tokens && left > 0; ++i, --left)
-                         session.extend(one);
+                       for (std::int64_t i = 0; i < o.decode_tokens && left > 0; ++i, --left) decode();
                      }) /
         static_cast<double>(o.decode_tokens);
     std::int64_t state = 0;

@@ -118,6 +118,18 @@ TEST(Matmul, RowsOfLargerTensors) {
   }
 }
 
+// So many columns that a kernel which shares them out takes several turns.
+TEST(Matmul, CudaFewRowsOnManyColumns) {
+  if (!test::testing_cuda()) GTEST_SKIP() << "BRAID_TEST_BACKEND is not cuda";
+  for (const std::int64_t rows : {1, 8, 13, 32}) {
+    for (const auto output : {Output::as_activations, Output::accumulator}) {
+      const test::MatmulCase c{.m = rows, .n = 13001, .k = 1544};
+      const Variant v{.options = {.b = Transpose::yes}, .adds = Adds::addend, .output = output};
+      test::expect_backends_agree(to_string(c, v), [&](Trial& t) { run(t, c, v); });
+    }
+  }
+}
+
 TEST(Matmul, EmptyInnerSizeGivesZeros) {
   for (const auto adds : {Adds::nothing, Adds::own_values, Adds::addend}) {
     const auto accumulate = adds == Adds::own_values ? Accumulate::yes : Accumulate::no;

@@ -1,6 +1,5 @@
 // Decoding: every state is read and written once, so the floor is 2 · 4 · Dk · Dv bytes a head over the
 // bandwidth.
-#include "braid/backends/cuda/device/early.cuh"
 #include "braid/backends/cuda/gated_delta/tile.cuh"
 
 namespace braid::cuda::step {
@@ -15,7 +14,6 @@ template <int kRows, int kColumns, class T>
 __global__ void __launch_bounds__(kThreads, blocks_wanted(kRows))
     forward_kernel(T* y, const float* initial, float* final, Problem<T> p) {
   __shared__ float shared[2][kSumFloats<kColumns>];
-  begin_early();
   const Place at(p, static_cast<std::int32_t>(blockIdx.x), kColumns);
   float state[kRows][kColumns];
   load_tile(state, matrix_of(initial, at.segment, p.heads, at), at);
@@ -38,11 +36,12 @@ void forward(Context& ctx, Tensor y, ops::GatedDeltaStates states, ops::GatedDel
     visit_tile(in.k.shape[2], in.v.shape[2], [&]<int kRows, int kColumns>() {
       const auto problem = make_problem<T>(in, segments, scale, kColumns);
       if (problem.tasks() == 0) return;
-      launch_early(ctx, "gated_delta_forward", forward_kernel<kRows, kColumns, T>,
-                   {dim3(static_cast<unsigned>(problem.tasks())), kThreads}, pointer<T>(y),
-                   pointer<float>(states.initial), pointer<float>(states.final), problem);
+      forward_kernel<kRows, kColumns, T>
+          <<<static_cast<unsigned>(problem.tasks()), kThreads, 0, stream_of(ctx)>>>(
+              pointer<T>(y), pointer<float>(states.initial), pointer<float>(states.final), problem);
     });
   });
+  check_launch("gated_delta_forward");
 }
 
 }  // namespace braid::cuda::step

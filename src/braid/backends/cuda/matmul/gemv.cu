@@ -10,9 +10,6 @@ namespace {
 using namespace streamed;
 
 constexpr int kThreads = 128, kWarps = kThreads / 32;
-// Elements of each row of weights that are asked for ahead of the wait.
-template <int kRows>
-constexpr std::int64_t kAhead = kRows == 1 ? 4096 : 1024;
 
 // The two bf16 of a word; the lower half comes first in memory.
 __device__ __forceinline__ float low(unsigned word) { return __uint_as_float(word << 16); }
@@ -47,10 +44,6 @@ __global__ void __launch_bounds__(kThreads)
   const bf16* weights[kOutputs];
 #pragma unroll
   for (int r = 0; r < kOutputs; ++r) weights[r] = part.b + min(n0 + r, columns - 1) * inner;
-  if (threadIdx.x < kOutputs) {
-    prefetch_l2(part.b + min(n0 + threadIdx.x, columns - 1) * inner,
-                static_cast<std::uint32_t>(min(inner, kAhead<kRows>) * sizeof(bf16)));
-  }
   begin_early();
 
   float sum[kOutputs][kRows] = {};
