@@ -84,6 +84,20 @@ void check(std::span<const std::byte> bytes, const std::string& want, const std:
           what, found, kChecksumsName, want, kChecksumsName);
 }
 
+nlohmann::json read_sealed(const fs::path& path) {
+  require(fs::exists(path), "{}: is missing", path.string());
+  const auto text = read_file(path);
+  auto json = parse_json(text, path.string());
+  check_seal(text, Fields(json, path.string()).string("checksum"), path.string());
+  return json;
+}
+
+// The files that TensorFiles reads for a stem.
+bool is_of_stem(std::string_view file, const std::string& stem) {
+  return file == stem + ".safetensors" || file == stem + ".safetensors.index.json" ||
+         file.starts_with(stem + "-");
+}
+
 // Bytes that must have a checksum.
 struct Part {
   std::span<const std::byte> bytes;
@@ -176,12 +190,8 @@ void write_checksums(const fs::path& folder, const TensorChecksums& tensors) {
 
 void verify_checksums(const fs::path& folder, const VerifyOptions& options) {
   const auto path = folder / kChecksumsName;
-  require(fs::exists(path), "{}: is missing", path.string());
-  const auto text = read_file(path);
-  const auto json = parse_json(text, path.string());
-  const Fields f(json, path.string());
-  check_seal(text, f.string("checksum"), path.string());
-  const auto files = f.object("files");
+  const auto json = read_sealed(path);
+  const auto files = Fields(json, path.string()).object("files");
   Parts parts;
   for (const auto& [name, unused] : files.value().items()) {
     if (!options.only || options.only(name)) parts.add(folder / name, files.object(name));
@@ -198,10 +208,21 @@ void verify_file(const fs::path& path) {
 
 void verify_tensor_files(const fs::path& folder, const std::string& stem) {
   if (!fs::exists(folder / kChecksumsName)) return;
-  const auto begin = stem + "-", single = stem + ".safetensors", index = single + ".index.json";
-  verify_checksums(folder, {.only = [&](std::string_view file) {
-                     return file == single || file == index || file.starts_with(begin);
-                   }});
+  verify_checksums(folder, {.only = [&](std::string_view file) { return is_of_stem(file, stem); }});
+}
+
+TensorChecksums listed_tensor_checksums(const fs::path& folder, const std::string& stem) {
+  TensorChecksums all;
+  const auto path = folder / kChecksumsName;
+  if (!fs::exists(path)) return all;
+  const auto json = read_sealed(path);
+  const auto files = Fields(json, path.string()).object("files");
+  for (const auto& [name, unused] : files.value().items()) {
+    if (!is_safetensors(name) || !is_of_stem(name, stem)) continue;
+    const auto tensors = files.object(name).object("tensors");
+    for (const auto& [tensor, value] : tensors.value().items()) all.emplace(tensor, tensors.string(tensor));
+  }
+  return all;
 }
 
 }  // namespace braid::io

@@ -23,6 +23,10 @@ struct VerifyOptions {
 // order of checksums.json. Files that it does not name are not looked at.
 void verify_checksums(const fs::path& folder, const VerifyOptions& options = {});
 
+// The checksums that FOLDER/checksums.json says STEM's tensors have; empty where there is none. The file
+// itself is verified, the tensors are not read.
+TensorChecksums listed_tensor_checksums(const fs::path& folder, const std::string& stem = "model");
+
 // For readers of folders that need not have checksums: as above where there is a checksums.json that names
 // what they are about to read, else nothing.
 void verify_file(const fs::path& path);

@@ -41,6 +41,7 @@ class TensorFiles {
   const ConstTensor& at(const std::string& name) const;
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const fs::path& path() const { return path_; }
+  std::vector<fs::path> file_paths() const;
 
  private:
   fs::path path_;
