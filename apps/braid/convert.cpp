@@ -1,3 +1,4 @@
+#include "braid/io/checksums.h"
 #include "braid/model/directory.h"
 #include "braid/model/weights.h"
 #include "command.h"
@@ -21,9 +22,10 @@ void run(const Options& o) {
   // bf16 output needs no f32 copy in between: its rounding is the same either way.
   const auto model = model::load_model(o.model, {.matrix = dtype == DType::bf16 ? DType::bf16 : DType::f32});
   model::publish_directory(o.output, [&](const io::fs::path& folder) {
-    model::save_model(folder, model.parameters.tree(), model.config,
-                      {.dtype = dtype, .max_shard_bytes = shard});
+    const auto checksums = model::save_model(folder, model.parameters.tree(), model.config,
+                                             {.dtype = dtype, .max_shard_bytes = shard});
     model::copy_small_files(o.model, folder);
+    io::write_checksums(folder, checksums);
   });
   fmt::print("{}: {} weights, from {}\n", o.output, o.dtype, o.model);
 }

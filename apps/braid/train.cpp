@@ -107,7 +107,7 @@ void run(const Options& o) {
   const auto outcome = train::run(backend, config, observer);
   const auto model = (config.folder / "model").string();
   if (outcome == train::RunOutcome::stopped) {
-    progress.line(fmt::format("{}: stopped with a checkpoint; the same command goes on", signals.received()));
+    progress.line(fmt::format("{}: stopped; the same command goes on", signals.received()));
     throw Exit{kExitRequeue};
   }
   if (outcome == train::RunOutcome::already_complete) {

@@ -124,5 +124,20 @@ TEST_F(EpochTest, OneStreamForAllLoadersAndBatchSplits) {
   EXPECT_NE(stream(dataset, 8, 1, 0), want);
 }
 
+TEST(OrderedWork, ThreadsThatCannotStartAreAnErrorAndNoneIsLeft) {
+  for (const int possible : {0, 1, 3}) {
+    int started = 0;
+    const auto start = [&](std::function<void()> work) {
+      if (started == possible) {
+        throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again));
+      }
+      ++started;
+      return std::thread(std::move(work));
+    };
+    expect_error([&] { OrderedWork<int>(4, start); },
+                 {fmt::format("only {} of 4 threads", possible), "fewer workers or loaders"});
+  }
+}
+
 }  // namespace
 }  // namespace braid::data

@@ -60,6 +60,36 @@ TEST_F(MixtureTest, AsMuchAsTheBoundsAllow) {
   EXPECT_EQ(mix({}, source("a", 10, 1, 0.5)).size(), 5);
 }
 
+// A dataset of any size that holds nothing.
+class Huge : public Dataset {
+ public:
+  explicit Huge(std::int64_t size) : size_(size) {}
+  std::int64_t size() const override { return size_; }
+  std::int64_t sequence_length() const override { return 8192; }
+  void read(std::int64_t, Instance&) const override {}
+
+ private:
+  std::int64_t size_;
+};
+
+TEST_F(MixtureTest, SharesAreExactInSourcesOfAnySize) {
+  const auto huge = [](const char* name, std::int64_t size, double ratio, double repetition = 1) {
+    return MixtureSource{name, std::make_unique<Huge>(size), ratio, repetition};
+  };
+  constexpr std::int64_t kMany = 10'000'000'000;
+  const auto whole = mix({}, huge("a", 3 * kMany - 1, 0.3), huge("b", 7 * kMany, 0.7));
+  EXPECT_EQ(whole.instances_of(0), 3 * kMany - 1);
+  EXPECT_EQ(whole.instances_of(1), 7 * kMany - 3);  // 7/3 of it, rounded down
+  const auto given = mix({.tokens = 8192 * kMany + 8191}, huge("a", kMany, 0.1), huge("b", kMany, 0.9));
+  EXPECT_EQ(given.instances_of(0), kMany / 10);
+  EXPECT_EQ(given.instances_of(1), kMany / 10 * 9);
+  EXPECT_EQ(mix({}, huge("a", kMany + 7, 1, 1.1)).size(), 11 * (kMany / 10) + 7);
+  // One sequence too many is one too many.
+  const auto tokens = 8192 * (kMany + 1);
+  expect_error([&] { mix({.tokens = tokens}, huge("a", kMany, 1)); }, {"10000000001 instances wanted"});
+  EXPECT_EQ(mix({.tokens = 8192 * kMany}, huge("a", kMany, 1)).size(), kMany);
+}
+
 TEST_F(MixtureTest, RepetitionIsEven) {
   const auto data = mix({.tokens = 4 * 25}, source("a", 10, 1, 3));
   int twice = 0;

@@ -105,6 +105,29 @@ TEST_F(TokenFileTest, ForeignFilesNeedWidthAndVocabulary) {
                {"numpy.npy", "NumPy header"});
 }
 
+TEST_F(TokenFileTest, SampleHashSeesWhatItSays) {
+  const auto hash = [&](const std::string& bytes) {
+    return TokenFile(write("a.u16", bytes), {.vocabulary_size = 65536}).sample_hash();
+  };
+  std::string bytes(3 << 20, '\0');
+  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<char>(mix_bits(i));
+  const auto changed = [&](std::string text, std::size_t at) {
+    text[at] ^= 1;
+    return hash(text);
+  };
+  // All of a file of a MiB, both ends of a larger one.
+  const auto small = bytes.substr(0, 1 << 20);
+  for (const std::size_t at : {std::size_t{0}, std::size_t{100'000}, small.size() - 1}) {
+    EXPECT_NE(changed(small, at), hash(small)) << at;
+  }
+  for (const std::size_t at : {std::size_t{0}, bytes.size() - 1})
+    EXPECT_NE(changed(bytes, at), hash(bytes)) << at;
+  EXPECT_EQ(hash(bytes), hash(bytes));
+  // Documents in another order, and a token that moves from one end to the other.
+  EXPECT_NE(hash(bytes.substr(1 << 20) + small), hash(bytes));
+  EXPECT_NE(hash(bytes.substr(2) + bytes.substr(0, 2)), hash(bytes));
+}
+
 TEST_F(TokenFileTest, MalformedFilesAreNamed) {
   const TokenFileOptions options{.vocabulary_size = 257};
   const auto open = [&](const fs::path& path) { TokenFile file(path, options); };

@@ -24,6 +24,7 @@ TEST(Tasks, CountsExactMatchesByTask) {
   const auto items = read_tasks(put(folder / "tasks.jsonl", kItems), *text::byte_tokenizer());
   ASSERT_EQ(items.size(), 3u);
   EXPECT_EQ(items[1].prompt, "<|im_start|>user\nabc<|im_end|>\n<|im_start|>assistant\n");
+  EXPECT_EQ(items[1].ids, text::byte_tokenizer()->encode(items[1].prompt));
   EXPECT_EQ(items[1].stop, "<|im_end|>");
   EXPECT_EQ(items[2].answer, "maybe");
   const auto result = count_matches(items, {" yes ", "no way", "maybe"});
@@ -66,6 +67,9 @@ TEST(Tasks, FilesAreReadStrictly) {
       error(R"({"messages": [{"role": "user", "content": "a"}], "answer": "b<|im_end|>", "task": "d"})"),
       "'answer' holds <|im_end|>");
   EXPECT_HOLDS(error(R"({"prompt": "a", "answer": "b", "task": "all"})"), "'task' is 'all'");
+  EXPECT_HOLDS(
+      error(R"({"messages": [{"role": "user", "content": "a<|im_start|>b"}], "answer": "c", "task": "d"})"),
+      "t.jsonl:1: field 'messages[0].content' holds <|im_start|>");
   EXPECT_HOLDS(error("\n"), "holds no task");
 }
 

@@ -99,17 +99,26 @@ def token_files():
     yield "empty", b"\1"
 
 
-def data_lists():
-    yield "mix", b"\0# comment\nweb,a/{TOKENIZER}/0.npy\r\n\nb.npy\n"
-    yield "mix-bad", b"\0web,\na,b,c\ns3://x/y.npy"
-    yield "mix-zero", b"\0a,b\0c"
-    for name, text in (("bounds", b"0,3\n3,3\n3,9,id,x\r\n\n10,64\n"), ("bounds-back", b"0,5\n4,6\n"),
-                       ("bounds-large", b"0,99999999999999999999\n"), ("bounds-outside", b"0,65\n")):
-        yield name, b"\1" + text
-        yield name + "-gz", b"\2" + gzip.compress(text, mtime=0)
-    yield "bounds-gz-cut", b"\2" + gzip.compress(b"0,3\n", mtime=0)[:-4]
-    yield "mask", b"\3\0\1\1\0"
-    yield "mask-bad", b"\3\0\1\2"
+def mix_lists():
+    yield "whole", b"# comment\nweb,a/{TOKENIZER}/0.npy\r\n\nb.npy\n"
+    yield "bad", b"web,\na,b,c\ns3://x/y.npy"
+    yield "zero", b"a,b\0c"
+
+
+def document_bounds():
+    for name, text in (("whole", b"0,3\n3,3\n3,9,id,x\r\n\n10,64\n"), ("back", b"0,5\n4,6\n"),
+                       ("large", b"0,99999999999999999999\n"), ("outside", b"0,65\n")):
+        yield name, b"\0" + text
+        yield name + "-gz", b"\1" + gzip.compress(text, mtime=0)
+    yield "gz-cut", b"\1" + gzip.compress(b"0,3\n", mtime=0)[:-4]
+
+
+def label_masks():
+    yield "whole", b"\0\4\0\1\1\0"
+    yield "part", b"\1\2\0\1\1\0"
+    yield "outside", b"\2\3\0\1\1\0"
+    yield "bad", b"\0\3\0\1\2"
+    yield "empty", b"\0\0"
 
 
 def configs():
@@ -136,8 +145,8 @@ def configs():
 
 def main(root):
     for name, seeds in (("safetensors", safetensors), ("json", jsons), ("toml", tomls), ("compressed", compressed),
-                        ("tokenizer", tokenizers), ("token_file", token_files), ("data_lists", data_lists),
-                        ("config", configs)):
+                        ("tokenizer", tokenizers), ("token_file", token_files), ("mix_list", mix_lists),
+                        ("document_bounds", document_bounds), ("label_mask", label_masks), ("config", configs)):
         os.makedirs(os.path.join(root, name), exist_ok=True)
         for seed, data in seeds():
             with open(os.path.join(root, name, seed), "wb") as f:

@@ -20,12 +20,13 @@ struct Folder {
       t.tensor.data = values.data() + 6 * i;
       tensors.push_back(t);
     }
-    io::write_tensor_folder(folder.path(), tensors, 48);
+    checksums = io::write_tensor_folder(folder.path(), tensors, 48);
     put(folder / "config.json", "{\"a\": 1}\n");
-    io::write_checksums(folder.path(), tensors);
+    io::write_checksums(folder.path(), checksums);
   }
   std::vector<float> values = {1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9};
   std::vector<io::NamedTensor> tensors;
+  io::TensorChecksums checksums;
   TemporaryFolder folder;
 };
 
@@ -85,10 +86,50 @@ TEST(Checksums, MissingTruncatedAndLongerFilesAreNamed) {
 }
 
 TEST(Checksums, MemoryCountsNotTheFile) {
-  Folder f;
-  f.values[0] = 17;  // as if the file had been written wrongly
-  io::write_checksums(f.folder.path(), f.tensors);
+  const Folder f;
+  auto bytes = io::read_file(f.folder / "model-00001-of-00002.safetensors");
+  bytes[bytes.size() - 48] ^= 1;  // as if it had been written wrongly
+  put(f.folder / "model-00001-of-00002.safetensors", bytes);
+  io::write_checksums(f.folder.path(), f.checksums);
   EXPECT_HOLDS(message_of([&] { io::verify_checksums(f.folder.path()); }), "weight0");
+}
+
+TEST(Checksums, AllTensorsOfTheFolderMustBeGiven) {
+  const Folder f;
+  auto some = f.checksums;
+  some.erase("weight2");
+  EXPECT_HOLDS(message_of([&] { io::write_checksums(f.folder.path(), some); }), "weight2");
+  auto more = f.checksums;
+  more["weight3"] = more["weight2"];
+  EXPECT_HOLDS(message_of([&] { io::write_checksums(f.folder.path(), more); }), "3 of the 4 tensors");
+}
+
+TEST(Checksums, TheFirstOfSeveralDamagesIsNamedForAnyThreads) {
+  const Folder f;
+  for (const auto* name : {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"}) {
+    auto bytes = io::read_file(f.folder / name);
+    bytes.back() ^= 1;
+    put(f.folder / name, bytes);
+  }
+  for (const int threads : {1, 2, 7}) {
+    EXPECT_HOLDS(message_of([&] { io::verify_checksums(f.folder.path(), {.threads = threads}); }), "weight1");
+  }
+}
+
+TEST(Checksums, ReadersVerifyWhatTheyReadAndNoMore) {
+  const Folder f;
+  io::fs::create_directories(f.folder / "without");
+  put(f.folder / "without/config.json", "{}");
+  EXPECT_NO_THROW(io::verify_file(f.folder / "without/config.json"));
+  EXPECT_NO_THROW(io::verify_tensor_files(f.folder / "without"));
+  EXPECT_NO_THROW(io::verify_file(f.folder / "unnamed.json"));
+  put(f.folder / "config.json", "{\"a\": 2}\n");
+  EXPECT_NO_THROW(io::verify_tensor_files(f.folder.path()));
+  const auto error = message_of([&] { io::verify_file(f.folder / "config.json"); });
+  EXPECT_HOLDS(error, "config.json: is damaged");
+  EXPECT_HOLDS(error, "if it was changed on purpose, remove checksums.json");
+  put(f.folder / "model-00002-of-00002.safetensors", "short");
+  EXPECT_HOLDS(message_of([&] { io::verify_tensor_files(f.folder.path()); }), "model-00002-of-00002");
 }
 
 }  // namespace

@@ -4,7 +4,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "braid/text/tokenizer_file.h"
 #include "tests/support/files.h"
+#include "tests/text/tokenizer_fixture.h"
 
 namespace braid::test {
 namespace {
@@ -90,9 +92,41 @@ TEST(Chat, PromptIsWhatPrecedesTheAnswer) {
   EXPECT_TRUE(std::equal(ids.begin(), ids.end(), chat.ids.begin()));
   EXPECT_EQ(chat.targets[ids.size() - 1], 0);
   EXPECT_EQ(chat.targets[ids.size()], 1);
-  const auto answer = format.encode_answer(prompt, "Yo", text::kMessageEnd);
+  const auto answer = format.encode_answer(tokenizer->encode(prompt), "Yo", text::kMessageEnd);
   EXPECT_EQ(text_of(*tokenizer, answer, 1), "Yo<|im_end|>");
   EXPECT_EQ(text_of(*tokenizer, answer, 0), prompt);
+}
+
+// With a tokenizer that would join the line break before an answer with white space that the answer begins
+// with, and what ends an answer with the line break behind it.
+TEST(Chat, EarlierTurnsHaveTheSameIdsInGenerationAsInTraining) {
+  const auto tokenizer = text::parse_tokenizer_json(
+      small_tokenizer({{"\u010a", "\u0120"}, {">", "\u010a"}}).dump(), "joining.json");
+  const text::ChatFormat format(*tokenizer);
+  const std::vector<ChatMessage> talk{
+      {Role::system, "Be brief."}, {Role::user, "Hi"}, {Role::assistant, " Yo"}, {Role::user, " Bye"},
+      {Role::assistant, " Ok"},    {Role::tool, "7"},  {Role::assistant, " So"}};
+  int answers = 0;
+  for (std::size_t i = 0; i < talk.size(); ++i) {
+    if (talk[i].role != Role::assistant) continue;
+    const std::vector<ChatMessage> before(talk.begin(), talk.begin() + static_cast<std::ptrdiff_t>(i));
+    const auto prompt = format.encode_prompt(before);
+    auto through = before;
+    through.push_back(talk[i]);
+    const auto trained = format.encode(through), whole = format.encode(talk);
+    EXPECT_EQ(tokenizer->decode(prompt), format.prompt(before));
+    for (const auto& all : {trained, whole}) {
+      ASSERT_LT(prompt.size(), all.ids.size());
+      EXPECT_TRUE(std::equal(prompt.begin(), prompt.end(), all.ids.begin())) << "before message " << i;
+      EXPECT_EQ(all.targets[prompt.size() - 1], 0);
+      EXPECT_EQ(all.targets[prompt.size()], 1);
+    }
+    // Else nothing would be shown: as one text they are other ids.
+    if (answers++ > 0) {
+      EXPECT_NE(prompt, tokenizer->encode(format.prompt(before)));
+    }
+  }
+  EXPECT_EQ(answers, 3);
 }
 
 TEST(Chat, MessagesAreReadStrictly) {

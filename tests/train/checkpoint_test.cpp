@@ -205,7 +205,9 @@ TEST(Checkpoint, StopsWhenAskedAndGoesOn) {
     const auto config = config_in(folder.path());
     int asked = 0;
     train::Observer observer;
-    observer.stop_requested = [&] { return asked++ >= granted; };
+    bool begun = false;  // Run.StopsBeforeTheFirstStep has what comes before
+    observer.started = [&](const train::RunSummary&) { begun = true; };
+    observer.stop_requested = [&] { return begun && asked++ >= granted; };
     if (granted == 12) {
       EXPECT_EQ(run(config, observer), train::RunOutcome::finished);
     } else {

@@ -115,6 +115,15 @@ TEST_F(DatasetsTest, LabelMasksAreBound) {
   EXPECT_EQ(d.contents[0][2].get<std::string>().size(), 16u);
 }
 
+TEST_F(DatasetsTest, FilesWithoutSidecarsAreBound) {
+  put("a.u16", std::string("a\0b\0c\0d\0", 8));
+  const auto recipe = fmt::format("sequence_length = 4\ntrain = ['{}']", (folder_.path() / "a.u16").string());
+  const auto first = open(recipe).contents;
+  EXPECT_EQ(open(recipe).contents, first);
+  put("a.u16", std::string("a\0b\0c\0e\0", 8));  // as long
+  EXPECT_NE(open(recipe).contents, first);
+}
+
 TEST_F(DatasetsTest, DocumentBoundsAreBound) {
   const auto recipe = "sequence_length = 8\nkind = 'packed'\ntrain = [" + tokens("a.u16", 4, 4) + "]";
   const auto list = folder_.path() / "a.csv.gz";

@@ -295,8 +295,9 @@ TEST(Preference, ARunDoesNotGoOnAgainstAnotherReference) {
   const TemporaryFolder folder;
   run(recipe(folder.path(), {"run.folder='" + (folder / "before").string() + "'", "train.steps=1"}));
   const auto next = recipe(folder.path(), {"model={start_from='" + (folder / "before").string() + "'}"});
+  const auto model = folder / "before/model", weights = model / "model.safetensors";
+  fs::remove(model / "checksums.json");
   EXPECT_THROW(run(next, 3), Stop);
-  const auto weights = folder / "before/model/model.safetensors";
   const auto bytes = io::read_file(weights);
   auto changed = bytes;
   changed[changed.size() - 2] = static_cast<char>(changed[changed.size() - 2] ^ 1);
@@ -304,6 +305,87 @@ TEST(Preference, ARunDoesNotGoOnAgainstAnotherReference) {
   EXPECT_HOLDS(message_of([&] { run(next); }), "or from another model");
   put(weights, bytes);
   run(next);
+}
+
+// With checksums a start reads none of the weights again, and another model shows all the same.
+TEST(Preference, ChecksumsTellModelsApart) {
+  const TemporaryFolder folder;
+  const auto model_of = [&](const std::string& name, int seed) {
+    run(recipe(folder.path(), {"run.folder='" + (folder / name).string() + "'", "train.steps=1",
+                               fmt::format("seed={}", seed)}));
+    return folder / name / "model";
+  };
+  const auto model = model_of("before", 1), other = model_of("other", 2);
+  const auto next = recipe(folder.path(), {"model={start_from='" + model.string() + "'}"});
+  const auto first = train::hash_initial_weights(next);
+  const auto weights = io::read_file(model / "model.safetensors");
+  put(model / "model.safetensors", std::string(weights.size(), 'x'));
+  EXPECT_EQ(train::hash_initial_weights(next), first);
+  EXPECT_HOLDS(message_of([&] { run(next); }), "model.safetensors");  // but nobody trains on it
+  put(model / "model.safetensors", weights);
+  EXPECT_THROW(run(next, 3), Stop);
+  for (const auto* file : {"model.safetensors", "checksums.json"}) {
+    fs::copy_file(other / file, model / file, fs::copy_options::overwrite_existing);
+  }
+  EXPECT_HOLDS(message_of([&] { run(next); }), "or from another model");
+}
+
+TEST(Preference, WithoutChecksumsWeightsAreHashedOnceUntilTheyChange) {
+  const TemporaryFolder folder;
+  run(recipe(folder.path(), {"run.folder='" + (folder / "before").string() + "'", "train.steps=1"}));
+  const auto model = folder / "before/model", kept = folder / "run/reference_weights.json";
+  fs::remove(model / "checksums.json");
+  fs::create_directories(folder / "run");
+  const auto next = recipe(folder.path(), {"model={start_from='" + model.string() + "'}"});
+  const auto hash = train::hash_initial_weights(next);
+  auto text = io::read_file(kept);
+  // What is kept is used: another hash in it comes back.
+  auto json = nlohmann::ordered_json::parse(text);
+  json["hash"] = std::string(32, '7');
+  put(kept, json.dump());
+  EXPECT_NE(train::hash_initial_weights(next), hash);
+  // Not for a file that was touched, nor from a damaged file.
+  put(model / "model.safetensors", io::read_file(model / "model.safetensors"));
+  EXPECT_EQ(train::hash_initial_weights(next), hash);
+  put(kept, "{");
+  EXPECT_EQ(train::hash_initial_weights(next), hash);
+}
+
+TEST(Preference, HeldOutPairsAreValidated) {
+  const TemporaryFolder folder;
+  put(folder / "held_out.jsonl", kPairs);  // those it trains on: they must get better
+  const std::vector<std::string> changes{
+      "data.validation_preferences=['" + (folder / "held_out.jsonl").string() + "']", "validation.every=3"};
+  run(recipe(folder.path(), changes));
+  const auto metrics = io::read_file(folder / "run/metrics.jsonl");
+  std::vector<nlohmann::json> lines;
+  for (std::size_t at = 0; at < metrics.size(); at = metrics.find('\n', at) + 1) {
+    auto line = nlohmann::json::parse(metrics.substr(at, metrics.find('\n', at) - at));
+    if (line.contains("validation_loss")) lines.push_back(std::move(line));
+  }
+  ASSERT_EQ(lines.size(), 3u);  // before the first step, after 3 and 6
+  EXPECT_EQ(lines[0]["step"], 0);
+  EXPECT_NEAR(lines[0]["validation_loss"], std::log(2.0), 1e-12) << "the policy is the reference";
+  EXPECT_EQ(lines[0]["validation_reward_margin"], 0);
+  EXPECT_EQ(lines[0]["source"], "preferences");
+  EXPECT_LT(lines[2]["validation_loss"], lines[1]["validation_loss"]);
+  EXPECT_GT(lines[2]["validation_reward_margin"], 1);
+  EXPECT_EQ(lines[2]["validation_reward_accuracy"], 1);
+  // Validation changes nothing, and neither does a stop in between.
+  const TemporaryFolder plain, stopped;
+  run(recipe(plain.path()));
+  EXPECT_EQ(io::read_file(plain / "run/model/model.safetensors"),
+            io::read_file(folder / "run/model/model.safetensors"));
+  put(stopped / "held_out.jsonl", kPairs);
+  const std::vector<std::string> there{
+      "data.validation_preferences=['" + (stopped / "held_out.jsonl").string() + "']", "validation.every=3"};
+  EXPECT_THROW(run(recipe(stopped.path(), there), 4), Stop);
+  run(recipe(stopped.path(), there));
+  EXPECT_EQ(io::read_file(stopped / "run/metrics.jsonl"), metrics);
+  auto other = there;
+  other[0] = "data.validation_preferences=[]";
+  fs::remove_all(stopped / "run/model");
+  EXPECT_HOLDS(message_of([&] { run(recipe(stopped.path(), other)); }), "validation_preferences");
 }
 
 TEST(Preference, RecipesThatCannotBeAreRefused) {

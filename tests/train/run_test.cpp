@@ -157,5 +157,26 @@ TEST(Run, ValidationLossFalls) {
   EXPECT_LT(losses[1], losses[0] - 1);
 }
 
+// A stop that comes while data are prepared: nothing is half-written, and the same call goes on.
+TEST(Run, StopsBeforeTheFirstStep) {
+  const auto whole = unbroken();
+  for (int asked_before = 0; asked_before < 4; ++asked_before) {
+    const TemporaryFolder folder;
+    const auto config = config_in(folder.path());
+    int asked = 0;
+    train::Observer observer;
+    observer.stop_requested = [&] { return asked++ >= asked_before; };
+    EXPECT_EQ(run(config, observer), train::RunOutcome::stopped) << asked_before;
+    EXPECT_FALSE(fs::exists(folder / "run/model"));
+    EXPECT_TRUE(fs::is_empty(folder / "run/checkpoints")) << asked_before;
+    EXPECT_EQ(fs::file_size(folder / "run/metrics.jsonl"), 0u) << asked_before;
+    for (const auto& entry : fs::recursive_directory_iterator(folder / "run")) {
+      EXPECT_FALSE(entry.path().filename().string().ends_with(".tmp")) << entry.path();
+    }
+    run(config);
+    EXPECT_EQ(result_of(folder.path()), whole) << asked_before;
+  }
+}
+
 }  // namespace
 }  // namespace braid::test

@@ -3,6 +3,7 @@
 
 #include "braid/backends/backends.h"
 #include "braid/model/config_file.h"
+#include "braid/model/soup.h"
 #include "braid/model/weights.h"
 #include "braid/train/run.h"
 #include "tests/support/files.h"
@@ -142,6 +143,61 @@ TEST(Stages, DamagedCheckpointsAreNoBeginning) {
       message_of([&] { stage(folder.path(), "next", from(start, "optimizer_state = true"), "1"); });
   EXPECT_HOLDS(error, "step_00000002");
   EXPECT_HOLDS(error, "such as " + (start / "checkpoints/step_00000001").string());
+}
+
+// Flips the last bit of one byte, counted from the end.
+void flip(const fs::path& file, std::size_t from_end = 2) {
+  auto bytes = io::read_file(file);
+  bytes[bytes.size() - from_end] ^= 1;
+  put(file, bytes);
+}
+
+TEST(Stages, DamagedModelsAreNoBeginning) {
+  const TemporaryFolder folder;
+  run(stage(folder.path(), "first", kNewModel, "1", {"checkpoint.max_shard_bytes=8000"}));
+  const auto start = folder / "first", model = start / "model";
+  std::vector<std::string> files;
+  for (const auto& entry : fs::directory_iterator(model)) files.push_back(entry.path().filename().string());
+  std::ranges::sort(files);
+  ASSERT_GT(std::ranges::count_if(files, [](const auto& f) { return f.ends_with(".safetensors"); }), 2);
+  const auto soup = [&](const fs::path& a, const fs::path& b) {
+    model::make_soup({a, b}, folder / "soup", {});
+  };
+  soup(model, model);
+  fs::rename(folder / "soup", folder / "other");
+  fs::copy(model, folder / "whole");
+  for (const auto& file : files) {
+    for (const auto& damaged : {model, folder / "other"}) {
+      if (!fs::exists(damaged / file)) continue;  // a soup may be cut into other shards
+      const auto bytes = io::read_file(damaged / file);
+      flip(damaged / file);
+      const auto path = (damaged / file).string();
+      const auto again = fmt::format("data.tokenizer=\"{}\"", damaged.string());
+      EXPECT_HOLDS(message_of([&] { run(stage(folder.path(), "next", from(damaged), "1", {again})); }), path);
+      EXPECT_FALSE(fs::exists(folder / "next/model"));
+      EXPECT_HOLDS(message_of([&] { soup(folder / "whole", damaged), soup(damaged, folder / "whole"); }),
+                   path);
+      EXPECT_FALSE(fs::exists(folder / "soup"));
+      EXPECT_HOLDS(message_of([&] {  // as eval, generate, dump and convert begin
+                     text::load_tokenizer(damaged);
+                     model::load_model(damaged, {});
+                   }),
+                   path);
+      put(damaged / file, bytes);
+    }
+  }
+  run(stage(folder.path(), "next", from(folder / "other"), "1"));
+}
+
+TEST(Stages, ModelsWithoutChecksumsLoadAsTheyAre) {
+  const TemporaryFolder folder;
+  run(stage(folder.path(), "first", kNewModel, "1"));
+  const auto model = folder / "first/model";
+  flip(model / "model.safetensors");
+  EXPECT_HOLDS(message_of([&] { model::load_model(model, {}); }), "remove checksums.json");
+  fs::remove(model / "checksums.json");
+  EXPECT_NO_THROW(model::load_model(model, {}));
+  run(stage(folder.path(), "next", from(model), "1"));
 }
 
 TEST(Stages, WhatCannotStartIsNamed) {

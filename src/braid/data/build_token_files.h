@@ -27,7 +27,8 @@ struct BuildOptions {
   int workers = 1;                                    // threads that tokenise
   std::int64_t shard_bytes = std::int64_t{64} << 20;  // of text, between two parts that are kept on disk
   bool bounds = false;  // write lists of document bounds too (document_bounds.h)
-  std::function<void(const BuildProgress&)> progress = {};  // about twice a second, and once at the end
+  std::function<void(const BuildProgress&)> progress =
+      {};  // about twice a second, and once at the end; may throw to stop, as if killed
 };
 
 struct BuiltTokenFiles {

@@ -45,12 +45,10 @@ void add_conversation(Writers& writers, std::string_view line, const std::string
                       const text::ChatFormat& format, const ChatBuildOptions& options) {
   const auto json = io::parse_json(line, source);
   const io::Fields fields(json, source);
-  const auto messages = text::parse_messages(fields, "messages");
+  const auto messages = format.read_messages(fields, "messages");
   std::int64_t bytes = 0;
   bool answered = false;
-  for (std::size_t i = 0; i < messages.size(); ++i) {
-    const auto& [role, content] = messages[i];
-    format.require_plain(content, fmt::format("{}: field 'messages[{}].content'", source, i));
+  for (const auto& [role, content] : messages) {
     answered |= role == text::Role::assistant;
     bytes += static_cast<std::int64_t>(content.size());
   }

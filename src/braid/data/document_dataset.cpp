@@ -27,6 +27,7 @@ DocumentDataset::DocumentDataset(std::vector<TokenFile> files, const DocumentOpt
 std::vector<DocumentDataset::Piece> DocumentDataset::pieces_of(std::size_t first, std::size_t last) {
   std::vector<Piece> pieces;
   for (std::size_t f = first; f < last; ++f) {
+    if (options_.before_file) options_.before_file();
     for (const DocumentBounds& document : document_bounds(files_[f], options_.end_of_text)) {
       ++documents_;
       for (std::int64_t begin = document.begin; begin < document.end;) {

@@ -1,5 +1,7 @@
 // Datasets of whole documents, which begin inside an instance and end in it.
 #pragma once
+#include <functional>
+
 #include "braid/data/dataset.h"
 #include "braid/data/document_bounds.h"
 
@@ -18,6 +20,7 @@ struct DocumentOptions {
   LongDocuments long_documents = LongDocuments::truncate;
   // Files whose documents may share an instance: that many, one after another, are packed together.
   std::int64_t source_group_size = 1;
+  std::function<void()> before_file = {};  // called before each file is read; may throw to stop
 };
 
 // Instances that are made of pieces of documents and a padded tail.

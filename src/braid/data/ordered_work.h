@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -21,20 +22,22 @@ class OrderedWork {
  public:
   using Task = std::function<Result()>;
 
-  // Without threads a task runs when its result is asked for.
-  explicit OrderedWork(int threads) {
+  using Start = std::function<std::thread(std::function<void()>)>;
+
+  // Without threads a task runs when its result is asked for. `start`: for tests, of threads that cannot be.
+  explicit OrderedWork(int threads, const Start& start = start_thread) {
     require(threads >= 0, "the number of threads is {}, it cannot be negative", threads);
-    for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
+    try {
+      for (int i = 0; i < threads; ++i) threads_.push_back(start([this] { work(); }));
+    } catch (const std::system_error& error) {
+      const auto started = threads_.size();
+      stop();  // no destructor will
+      fail("only {} of {} threads could be started ({}): ask for fewer workers or loaders", started, threads,
+           error.what());
+    }
   }
   // Waits for the tasks that run; those that have not begun are dropped.
-  ~OrderedWork() {
-    {
-      const std::lock_guard lock(mutex_);
-      stopping_ = true;
-    }
-    wake_.notify_all();
-    for (std::thread& thread : threads_) thread.join();
-  }
+  ~OrderedWork() { stop(); }
   OrderedWork(const OrderedWork&) = delete;
   OrderedWork& operator=(const OrderedWork&) = delete;
 
@@ -81,6 +84,17 @@ class OrderedWork {
     std::exception_ptr error{};
     bool done = false;  // guarded by mutex_
   };
+
+  static std::thread start_thread(std::function<void()> work) { return std::thread(std::move(work)); }
+
+  void stop() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    wake_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
+  }
 
   void work() {
     std::unique_lock lock(mutex_);

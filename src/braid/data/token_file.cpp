@@ -6,6 +6,8 @@
 #include <cstring>
 #include <limits>
 
+#include "braid/io/checksums.h"
+
 namespace braid::data {
 namespace {
 
@@ -13,6 +15,7 @@ static_assert(std::endian::native == std::endian::little,
               "token files are read and written in host byte order");
 
 constexpr std::size_t kBufferBytes = std::size_t{1} << 20;
+constexpr std::size_t kSampleBlocks = 16, kSampleBlockBytes = std::size_t{64} << 10;
 constexpr std::int64_t kScanTokens = std::int64_t{1} << 16;
 constexpr std::int64_t kLargestVocabulary = std::numeric_limits<TokenId>::max();
 
@@ -225,6 +228,18 @@ void TokenFile::read_stored(std::int64_t first, std::span<std::uint32_t> numbers
     std::memcpy(&number, from, static_cast<std::size_t>(width_));
     from += bytes_of(width_);
   }
+}
+
+std::string TokenFile::sample_hash() const {
+  const auto all = file_.bytes();
+  if (all.size() <= kSampleBlocks * kSampleBlockBytes) return io::checksum(all);
+  std::vector<std::byte> sample;
+  for (std::size_t i = 0; i < kSampleBlocks; ++i) {
+    const auto begin = (all.size() - kSampleBlockBytes) * i / (kSampleBlocks - 1);
+    const auto block = all.subspan(begin, kSampleBlockBytes);
+    sample.insert(sample.end(), block.begin(), block.end());
+  }
+  return io::checksum(sample);
 }
 
 TokenScan TokenFile::scan(TokenId end_of_text) const {

@@ -18,7 +18,8 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(first, text.find_last_not_of(kSpace) - first + 1);
 }
 
-TaskItem parse_item(std::string_view line, const std::string& source, const text::ChatFormat& format) {
+TaskItem parse_item(std::string_view line, const std::string& source, const text::Tokenizer& tokenizer) {
+  const text::ChatFormat format(tokenizer);
   const auto json = io::parse_json(line, source);
   const io::Fields fields(json, source);
   fields.allow_only({"prompt", "messages", "answer", "task"});
@@ -26,11 +27,12 @@ TaskItem parse_item(std::string_view line, const std::string& source, const text
     fields.reject("prompt", "or 'messages' must be given, and not both");
   }
   const bool chat = fields.has("messages");
-  TaskItem item{
-      .task = fields.string("task"),
-      .prompt = chat ? format.prompt(text::parse_messages(fields, "messages")) : fields.string("prompt"),
-      .answer = std::string(trimmed(fields.string("answer"))),
-      .stop = chat ? std::string(text::kMessageEnd) : "\n"};
+  const auto messages = chat ? format.read_messages(fields, "messages") : std::vector<text::ChatMessage>();
+  TaskItem item{.task = fields.string("task"),
+                .prompt = chat ? format.prompt(messages) : fields.string("prompt"),
+                .ids = {},
+                .answer = std::string(trimmed(fields.string("answer"))),
+                .stop = chat ? std::string(text::kMessageEnd) : "\n"};
   if (item.task == kTotal) fields.reject("task", "is 'all', the name of their sum");
   if (item.answer.empty()) fields.reject("answer", "is empty");
   if (item.answer.find(item.stop) != item.answer.npos) {
@@ -38,6 +40,7 @@ TaskItem parse_item(std::string_view line, const std::string& source, const text
                                  : "holds a line break, at which the answer to a plain prompt ends");
   }
   if (item.prompt.empty()) fields.reject("prompt", "is empty");
+  item.ids = chat ? format.encode_prompt(messages) : tokenizer.encode(item.prompt);
   return item;
 }
 
@@ -51,11 +54,10 @@ std::int64_t tokens_needed(const text::Tokenizer& tokenizer, const std::vector<T
 }  // namespace
 
 std::vector<TaskItem> read_tasks(const io::fs::path& path, const text::Tokenizer& tokenizer) {
-  const text::ChatFormat format(tokenizer);
   std::vector<TaskItem> items;
   io::for_each_line(path, [&](std::string_view line, std::int64_t number) {
     if (!trimmed(line).empty()) {
-      items.push_back(parse_item(line, fmt::format("{}:{}", path.string(), number), format));
+      items.push_back(parse_item(line, fmt::format("{}:{}", path.string(), number), tokenizer));
     }
     return true;
   });
@@ -85,10 +87,10 @@ TaskResult score_tasks(const Backend& backend, const model::Model& model, const 
   for (std::size_t i = 0; i < items.size(); ++i) by_stop[items[i].stop].push_back(i);
   const auto needed = tokens_needed(tokenizer, items);
   for (const auto& [stop, indices] : by_stop) {
-    std::vector<std::string> prompts;
-    for (const auto i : indices) prompts.push_back(items[i].prompt);
-    const auto generated = infer::generate(backend, model, tokenizer, prompts,
-                                           {.max_new_tokens = needed, .batch = batch, .stop = {stop}});
+    std::vector<std::vector<text::TokenId>> prompts;
+    for (const auto i : indices) prompts.push_back(items[i].ids);
+    const auto generated = infer::generate_from_ids(
+        backend, model, tokenizer, prompts, {.max_new_tokens = needed, .batch = batch, .stop = {stop}});
     for (std::size_t k = 0; k < indices.size(); ++k) answers[indices[k]] = generated.sequences[k].text;
   }
   return count_matches(items, std::move(answers));

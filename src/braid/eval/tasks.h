@@ -9,13 +9,15 @@
 namespace braid::eval {
 
 struct TaskItem {
-  std::string task;    // name of the group that is counted together
-  std::string prompt;  // as the model sees it
+  std::string task;                // name of the group that is counted together
+  std::string prompt;              // its text
+  std::vector<text::TokenId> ids;  // and as the model sees it
   std::string answer;
   std::string stop;  // ends an answer: the chat format's <|im_end|>, or a line break after a plain prompt
 };
 
-// One JSON object {"prompt" or "messages", "answer", "task"} a line. Messages take the chat format. Errors
+// One JSON object {"prompt" or "messages", "answer", "task"} a line. Messages take the chat format, and hold
+// none of its markers. Errors
 // name file, line and field.
 std::vector<TaskItem> read_tasks(const io::fs::path& path, const text::Tokenizer& tokenizer);
 

@@ -169,8 +169,8 @@ void check(const GenerationOptions& o) {
   require(o.prefill_chunk >= 1, "prefill_chunk {} must be positive", o.prefill_chunk);
 }
 
-std::vector<TokenId> prompt_ids(const std::string& prompt, const model::Model& model, const Job& job) {
-  auto ids = job.tokenizer.encode(prompt);
+// What a prompt without tokens starts from.
+std::vector<TokenId> prompt_ids(std::vector<TokenId> ids, const model::Model& model, const Job& job) {
   if (!ids.empty()) return ids;
   require(model.config.bos_id || !job.eos.empty(),
           "an empty prompt needs a bos_token_id or an end of text to start from: give a prompt");
@@ -203,6 +203,15 @@ std::vector<std::int64_t> end_of_text_ids(const model::ModelConfig& config,
 GenerationResult generate(const Backend& backend, const model::Model& model, const text::Tokenizer& tokenizer,
                           const std::vector<std::string>& prompts, const GenerationOptions& options,
                           const TextFunction& on_text) {
+  std::vector<std::vector<TokenId>> ids;
+  for (const auto& prompt : prompts) ids.push_back(tokenizer.encode(prompt));
+  return generate_from_ids(backend, model, tokenizer, ids, options, on_text);
+}
+
+GenerationResult generate_from_ids(const Backend& backend, const model::Model& model,
+                                   const text::Tokenizer& tokenizer,
+                                   const std::vector<std::vector<TokenId>>& prompts,
+                                   const GenerationOptions& options, const TextFunction& on_text) {
   check(options);
   const Job job{.tokenizer = tokenizer,
                 .options = options,

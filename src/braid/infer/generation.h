@@ -65,5 +65,10 @@ std::vector<std::int64_t> end_of_text_ids(const model::ModelConfig& config, cons
 GenerationResult generate(const Backend& backend, const model::Model& model, const text::Tokenizer& tokenizer,
                           const std::vector<std::string>& prompts, const GenerationOptions& options,
                           const TextFunction& on_text = {});
+// The same for prompts that are tokens already, of a conversation for one (text::ChatFormat::encode_prompt).
+GenerationResult generate_from_ids(const Backend& backend, const model::Model& model,
+                                   const text::Tokenizer& tokenizer,
+                                   const std::vector<std::vector<text::TokenId>>& prompts,
+                                   const GenerationOptions& options, const TextFunction& on_text = {});
 
 }  // namespace braid::infer

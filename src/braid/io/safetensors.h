@@ -41,6 +41,7 @@ class TensorFiles {
   const ConstTensor& at(const std::string& name) const;
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const fs::path& path() const { return path_; }
+  std::vector<fs::path> file_paths() const;
 
  private:
   fs::path path_;
@@ -53,17 +54,20 @@ class TensorFiles {
 // Writes one file, atomically and durably. Names unique, tensors contiguous host memory.
 void write_safetensors(const fs::path& path, const std::vector<NamedTensor>& tensors,
                        const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
+// XXH3 of each tensor's bytes, by name, as they were in memory when they were written (checksums.h).
+using TensorChecksums = std::map<std::string, std::string>;
+
 // Fills a tensor of host memory that is about to be written; its contents are not kept beyond that.
 using TensorContents = std::function<ConstTensor(const NamedTensor& tensor)>;
 // Writes STEM.safetensors, or, when the tensors exceed max_shard_bytes (0 = never shard),
 // STEM-00001-of-0000N.safetensors with STEM.safetensors.index.json (index written last). A tensor is never
 // cut: one larger than max_shard_bytes has a shard to itself.
-void write_tensor_folder(const fs::path& folder, const std::vector<NamedTensor>& tensors,
-                         std::size_t max_shard_bytes, const std::string& stem = "model");
+TensorChecksums write_tensor_folder(const fs::path& folder, const std::vector<NamedTensor>& tensors,
+                                    std::size_t max_shard_bytes, const std::string& stem = "model");
 // The same where the tensors have shapes only (data null) and their contents are made one by one, in this
 // order.
-void write_tensor_folder(const fs::path& folder, const std::vector<NamedTensor>& tensors,
-                         std::size_t max_shard_bytes, const std::string& stem,
-                         const TensorContents& contents);
+TensorChecksums write_tensor_folder(const fs::path& folder, const std::vector<NamedTensor>& tensors,
+                                    std::size_t max_shard_bytes, const std::string& stem,
+                                    const TensorContents& contents);
 
 }  // namespace braid::io

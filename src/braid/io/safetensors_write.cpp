@@ -3,6 +3,7 @@
 #include <set>
 #include <unordered_set>
 
+#include "braid/io/checksums.h"
 #include "braid/io/quote.h"
 #include "braid/io/safetensors.h"
 #include "braid/io/safetensors_header.h"
@@ -123,12 +124,14 @@ bool is_weight_file(std::string_view name, const std::string& stem) {
   return take_digits(name) && take(name, "-of-") && take_digits(name) && name == ".safetensors";
 }
 
-void write_file_of(const fs::path& path, const std::vector<NamedTensor>& tensors,
-                   const std::map<std::string, std::string>& metadata, const TensorContents& contents) {
+TensorChecksums write_file_of(const fs::path& path, const std::vector<NamedTensor>& tensors,
+                              const std::map<std::string, std::string>& metadata,
+                              const TensorContents& contents) {
   check_tensors(path, tensors);
   const std::vector<NamedTensor> ordered = aligned_order(tensors);
   AtomicFile file(path);
   file.write(header_of(path, ordered, metadata));
+  TensorChecksums checksums;
   for (const auto& named : ordered) {
     const ConstTensor t = contents(named);
     require(t.device == Device::cpu && (t.data != nullptr || t.bytes() == 0),
@@ -136,9 +139,12 @@ void write_file_of(const fs::path& path, const std::vector<NamedTensor>& tensors
     require(t.dtype == named.tensor.dtype && t.shape == named.tensor.shape,
             "cannot write {}: tensor {} is {}, announced as {}", path.string(), in_quotes(named.name),
             describe(t), describe(named.tensor));
-    file.write(std::span(static_cast<const std::byte*>(t.data), t.bytes()));
+    const auto bytes = std::span(static_cast<const std::byte*>(t.data), t.bytes());
+    checksums.emplace(named.name, checksum(bytes));
+    file.write(bytes);
   }
   file.commit();
+  return checksums;
 }
 
 // Removes weights of earlier layouts; whatever has another name is not ours.
@@ -168,29 +174,31 @@ void write_safetensors(const fs::path& path, const std::vector<NamedTensor>& ten
 // shards, the rename of the index or (when model.safetensors, which wins over an index, was there) its
 // removal. Until then the old layout is whole, from then on the new one is. A reader that chose its files
 // before the step and opens them after it may miss a file, which is an error, never a mixture.
-void write_tensor_folder(const fs::path& folder, const std::vector<NamedTensor>& tensors,
-                         std::size_t max_shard_bytes, const std::string& stem) {
-  write_tensor_folder(folder, tensors, max_shard_bytes, stem, as_it_is);
+TensorChecksums write_tensor_folder(const fs::path& folder, const std::vector<NamedTensor>& tensors,
+                                    std::size_t max_shard_bytes, const std::string& stem) {
+  return write_tensor_folder(folder, tensors, max_shard_bytes, stem, as_it_is);
 }
 
-void write_tensor_folder(const fs::path& folder, const std::vector<NamedTensor>& tensors,
-                         std::size_t max_shard_bytes, const std::string& stem,
-                         const TensorContents& contents) {
+TensorChecksums write_tensor_folder(const fs::path& folder, const std::vector<NamedTensor>& tensors,
+                                    std::size_t max_shard_bytes, const std::string& stem,
+                                    const TensorContents& contents) {
   const std::map<std::string, std::string> metadata{{"format", "pt"}};
   check_tensors(folder, tensors);
   require(fs::is_directory(folder), "cannot write weights into {}: not a folder", folder.string());
   std::vector<std::vector<NamedTensor>> shards{tensors};
   if (max_shard_bytes != 0) shards = split_shards(tensors, max_shard_bytes);
   if (shards.size() == 1) {
-    write_file_of(folder / single_name(stem), tensors, metadata, contents);
-    return remove_other_layouts(folder, {single_name(stem)}, stem);
+    auto checksums = write_file_of(folder / single_name(stem), tensors, metadata, contents);
+    remove_other_layouts(folder, {single_name(stem)}, stem);
+    return checksums;
   }
 
   const std::vector<std::string> names = shard_names(folder, shards.size(), stem);
   nlohmann::json weight_map = nlohmann::json::object();
+  TensorChecksums checksums;
   std::size_t total = 0;
   for (std::size_t i = 0; i < shards.size(); ++i) {
-    write_file_of(folder / names[i], shards[i], metadata, contents);
+    checksums.merge(write_file_of(folder / names[i], shards[i], metadata, contents));
     for (const auto& [name, tensor] : shards[i]) weight_map[name] = names[i], total += tensor.bytes();
   }
   const nlohmann::json index = {{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};
@@ -198,6 +206,7 @@ void write_tensor_folder(const fs::path& folder, const std::vector<NamedTensor>&
   std::set<std::string> keep(names.begin(), names.end());
   keep.emplace(index_name(stem));
   remove_other_layouts(folder, keep, stem);
+  return checksums;
 }
 
 }  // namespace braid::io

@@ -72,6 +72,12 @@ TensorFiles::TensorFiles(const fs::path& path, const std::string& stem) : path_(
   }
 }
 
+std::vector<fs::path> TensorFiles::file_paths() const {
+  std::vector<fs::path> paths;
+  for (const MappedFile& file : files_) paths.push_back(file.path());
+  return paths;
+}
+
 const ConstTensor* TensorFiles::find(const std::string& name) const {
   const auto it = index_.find(name);
   return it == index_.end() ? nullptr : &tensors_[it->second].tensor;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "braid/io/checksums.h"
 #include "braid/io/json.h"
 #include "braid/io/quote.h"
 
@@ -255,6 +256,7 @@ ModelConfig parse_config(std::string_view text, const std::string& source) {
 
 ModelConfig read_config(const io::fs::path& path) {
   const auto file = io::fs::is_directory(path) ? path / "config.json" : path;
+  io::verify_file(file);
   return parse_config(io::read_file(file), file.string());
 }
 

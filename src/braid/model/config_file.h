@@ -12,7 +12,8 @@ namespace braid::model {
 
 // `source` names the file in errors.
 ModelConfig parse_config(std::string_view json, const std::string& source);
-ModelConfig read_config(const io::fs::path& path);  // the file, or the folder that holds it
+// The file, or the folder that holds it; verified where checksums.json is beside it.
+ModelConfig read_config(const io::fs::path& path);
 
 // "olmo_hybrid" or "olmo3" when transformers builds the same model from it, else "braid".
 std::string_view model_type_of(const ModelConfig& config);

@@ -3,6 +3,7 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "braid/io/checksums.h"
 #include "braid/io/json.h"
 
 namespace braid::model {
@@ -23,7 +24,9 @@ constexpr std::array kOtherFiles = {"generation_config.json",
 
 void copy_small_files(const fs::path& from, const fs::path& to) {
   const auto copy = [&](const char* name) {
-    if (fs::exists(from / name)) io::write_file(to / name, io::read_file(from / name));
+    if (!fs::exists(from / name)) return;
+    io::verify_file(from / name);
+    io::write_file(to / name, io::read_file(from / name));
   };
   for (const char* name : kTokenizerFiles) copy(name);
   for (const char* name : kOtherFiles) copy(name);

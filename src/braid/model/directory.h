@@ -6,7 +6,8 @@
 
 namespace braid::model {
 
-// Copies tokenizer, generation config and chat template, as far as they are there.
+// Copies tokenizer, generation config and chat template, as far as they are there; verified where there are
+// checksums.
 void copy_small_files(const io::fs::path& from, const io::fs::path& to);
 // Throws, naming the file, when both directories hold a tokenizer and it is not the same.
 void require_same_tokenizer(const io::fs::path& a, const io::fs::path& b);

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "braid/io/checksums.h"
 #include "braid/model/config_file.h"
 #include "braid/model/directory.h"
 #include "braid/model/weights.h"
@@ -49,7 +50,9 @@ void require_same_config(const ModelConfig& a, const fs::path& a_path, const Mod
 
 // One model that is read parameter by parameter.
 struct Ingredient {
-  Ingredient(const fs::path& path, const ModelConfig& config) : files(path), reader(files, config) {}
+  Ingredient(const fs::path& path, const ModelConfig& config) : files(path), reader(files, config) {
+    io::verify_tensor_files(path);
+  }
   io::TensorFiles files;
   WeightReader reader;
 };
@@ -104,8 +107,8 @@ class Average {
   std::vector<io::NamedTensor> current_;
 };
 
-void write_soup(const fs::path& folder, Average& average, const ModelConfig& config,
-                std::size_t max_shard_bytes) {
+io::TensorChecksums write_soup(const fs::path& folder, Average& average, const ModelConfig& config,
+                               std::size_t max_shard_bytes) {
   Arena shapes_only = Arena::measuring();
   const auto parameters = list(make_parameters(config, shapes_only, {}), config);
   std::vector<io::NamedTensor> tensors;
@@ -115,11 +118,13 @@ void write_soup(const fs::path& folder, Average& average, const ModelConfig& con
   fs::create_directories(folder);
   io::write_file(folder / "config.json", write_config(config, "float32"));
   auto next = parameters.begin();
-  io::write_tensor_folder(folder, tensors, max_shard_bytes, "model", [&](const io::NamedTensor& wanted) {
+  const auto contents = [&](const io::NamedTensor& wanted) {
     while (average.find(wanted.name) == nullptr) average.make(*next++);
     return *average.find(wanted.name);
-  });
+  };
+  auto checksums = io::write_tensor_folder(folder, tensors, max_shard_bytes, "model", contents);
   average.finish();
+  return checksums;
 }
 
 }  // namespace
@@ -135,8 +140,9 @@ SoupSummary make_soup(const std::vector<fs::path>& models, const fs::path& outpu
   }
   Average average(models, config, weights);
   publish_directory(output, [&](const fs::path& folder) {
-    write_soup(folder, average, config, options.max_shard_bytes);
+    const auto checksums = write_soup(folder, average, config, options.max_shard_bytes);
     copy_small_files(models.front(), folder);
+    io::write_checksums(folder, checksums);
   });
   std::int64_t parameters = 0;
   Arena shapes_only = Arena::measuring();

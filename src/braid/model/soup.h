@@ -20,10 +20,11 @@ struct SoupSummary {
 };
 
 // Writes the average of model directories (f32, bf16 or f16, under any published names) to `output`, which
-// must not exist yet, in f32: each sum is taken in f64 in the order of the models and rounded once. Weights
-// are divided by their sum. The tokenizer and the other small files are the first model's. Memory is bounded
-// by twice the largest parameter in f32, whatever the size of the models. Errors name the first field of the
-// configs, the tokenizer's file, or the tensor that does not fit.
+// must not exist yet, in f32 and with checksums: each sum is taken in f64 in the order of the models and
+// rounded once. Weights are divided by their sum. The tokenizer and the other small files are the first
+// model's. Memory is bounded by twice the largest parameter in f32, whatever the size of the models. Models
+// that have checksums are verified. Errors name the first field of the configs, the tokenizer's file, or the
+// tensor that does not fit.
 SoupSummary make_soup(const std::vector<io::fs::path>& models, const io::fs::path& output,
                       const SoupOptions&);
 

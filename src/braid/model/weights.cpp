@@ -5,6 +5,7 @@
 #include <cstring>
 #include <set>
 
+#include "braid/io/checksums.h"
 #include "braid/io/quote.h"
 #include "braid/model/config_file.h"
 
@@ -303,8 +304,8 @@ std::vector<io::NamedTensor> file_tensors(const NamedParameter& parameter, const
   return out;
 }
 
-void save_model(const io::fs::path& folder, const Parameters& p, const ModelConfig& config,
-                SaveOptions options) {
+io::TensorChecksums save_model(const io::fs::path& folder, const Parameters& p, const ModelConfig& config,
+                               SaveOptions options) {
   io::fs::create_directories(folder);
   auto tensors = file_tensors(p, config);
   std::vector<Buffer> converted;
@@ -324,11 +325,12 @@ void save_model(const io::fs::path& folder, const Parameters& p, const ModelConf
     return d == DType::bf16 ? "bfloat16" : d == DType::f16 ? "float16" : "float32";
   };
   io::write_file(folder / "config.json", write_config(config, text(options.dtype)));
-  io::write_tensor_folder(folder, tensors, options.max_shard_bytes);
+  return io::write_tensor_folder(folder, tensors, options.max_shard_bytes);
 }
 
 Model load_model(const io::fs::path& folder, ParameterTypes types, std::shared_ptr<Memory> memory) {
   Model model{.config = read_config(folder), .parameters = {}};
+  io::verify_tensor_files(folder);
   const io::TensorFiles files(folder);
   model.parameters = ParameterSet(model.config, types, std::move(memory));
   load_weights(model.parameters.tree(), model.config, files, model.parameters.memory());

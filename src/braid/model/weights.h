@@ -42,16 +42,17 @@ struct SaveOptions {
   std::size_t max_shard_bytes = std::size_t{5} << 30;  // 0: one file
 };
 // Writes config.json and the weights, which lie in host memory, into `folder` (made if missing), each file
-// atomically.
-void save_model(const io::fs::path& folder, const Parameters& p, const ModelConfig& config,
-                SaveOptions options);
+// atomically. Returns what io::write_checksums() needs when the folder is whole.
+io::TensorChecksums save_model(const io::fs::path& folder, const Parameters& p, const ModelConfig& config,
+                               SaveOptions options);
 
 // A loaded model: config and parameters with their memory.
 struct Model {
   ModelConfig config;
   ParameterSet parameters;
 };
-// Reads a model directory into `memory`; large matrices are kept in `types.matrix`.
+// Reads a model directory into `memory`; large matrices are kept in `types.matrix`. Where it has checksums
+// every byte is verified first.
 Model load_model(const io::fs::path& folder, ParameterTypes types,
                  std::shared_ptr<Memory> memory = host_memory());
 

@@ -63,6 +63,15 @@ void ChatFormat::require_plain(std::string_view text, const std::string& what) c
   }
 }
 
+std::vector<ChatMessage> ChatFormat::read_messages(const io::Fields& fields, std::string_view key) const {
+  auto messages = parse_messages(fields, key);
+  for (std::size_t i = 0; i < messages.size(); ++i) {
+    require_plain(messages[i].content,
+                  fmt::format("{}: field '{}[{}].content'", fields.source(), fields.path_of(key), i));
+  }
+  return messages;
+}
+
 std::string ChatFormat::prompt(const std::vector<ChatMessage>& messages) const {
   std::string text;
   for (const auto& [role, content] : messages) {
@@ -75,33 +84,48 @@ std::string ChatFormat::prompt(const std::vector<ChatMessage>& messages) const {
   return text;
 }
 
-ChatTokens ChatFormat::encode(const std::vector<ChatMessage>& messages) const {
-  ChatTokens tokens;
-  std::string text;  // since the last answer
-  const auto append = [&](std::uint8_t target) {
-    for (const auto id : tokenizer_.encode(text)) {
-      tokens.ids.push_back(id);
-      tokens.targets.push_back(target);
-    }
-    text.clear();
-  };
+// Moves the text into the tokens.
+void ChatFormat::append(ChatTokens& tokens, std::string& text, std::uint8_t target) const {
+  const auto ids = tokenizer_.encode(text);
+  tokens.ids.insert(tokens.ids.end(), ids.begin(), ids.end());
+  tokens.targets.resize(tokens.ids.size(), target);
+  text.clear();
+}
+
+// Returns the text since the last answer, which what follows may still be a part of.
+std::string ChatFormat::append_messages(ChatTokens& tokens, const std::vector<ChatMessage>& messages) const {
+  std::string text;
   for (const auto& [role, content] : messages) {
     require_plain(content, fmt::format("the content of a message of '{}'", name_of(role)));
     const bool answer = role == Role::assistant;
     append_head(text, role);
-    if (answer) append(0);
+    if (answer) append(tokens, text, 0);
     text += content;
     text += kMessageEnd;
-    if (answer) append(1);
+    if (answer) append(tokens, text, 1);
     text += '\n';
   }
-  append(0);
+  return text;
+}
+
+ChatTokens ChatFormat::encode(const std::vector<ChatMessage>& messages) const {
+  ChatTokens tokens;
+  auto text = append_messages(tokens, messages);
+  append(tokens, text, 0);
   return tokens;
 }
 
-ChatTokens ChatFormat::encode_answer(std::string_view prompt, std::string_view answer,
+std::vector<TokenId> ChatFormat::encode_prompt(const std::vector<ChatMessage>& messages) const {
+  ChatTokens tokens;
+  auto text = append_messages(tokens, messages);
+  append_head(text, Role::assistant);
+  append(tokens, text, 0);
+  return std::move(tokens.ids);
+}
+
+ChatTokens ChatFormat::encode_answer(std::vector<TokenId> prompt, std::string_view answer,
                                      std::string_view end) const {
-  ChatTokens tokens{.ids = tokenizer_.encode(prompt), .targets = {}};
+  ChatTokens tokens{.ids = std::move(prompt), .targets = {}};
   tokens.targets.assign(tokens.ids.size(), 0);
   for (const auto id : tokenizer_.encode(std::string(answer) + std::string(end))) {
     tokens.ids.push_back(id);

@@ -39,19 +39,25 @@ class ChatFormat {
   // The tokenizer must outlive the format.
   explicit ChatFormat(const Tokenizer& tokenizer);
 
-  // The text before an assistant's answer: all messages and the head of the next one. That is what generation
-  // continues.
+  // The text before an assistant's answer: all messages and the head of the next one.
   std::string prompt(const std::vector<ChatMessage>& messages) const;
-  // A whole conversation. What precedes an answer is encoded apart from it, as generation sees a first one:
-  // prompt() with earlier answers in it is encoded as one text, which may join what is apart here.
+  // That as tokens, which generation continues: turn by turn, with the ids that encode() gives the same
+  // messages before a further answer.
+  std::vector<TokenId> encode_prompt(const std::vector<ChatMessage>& messages) const;
+  // A whole conversation. Answers with their ends are encoded apart from what stands before and after them.
   ChatTokens encode(const std::vector<ChatMessage>& messages) const;
   // `prompt` as it is, then an answer with what closes it, which are the targets.
-  ChatTokens encode_answer(std::string_view prompt, std::string_view answer, std::string_view end) const;
+  ChatTokens encode_answer(std::vector<TokenId> prompt, std::string_view answer, std::string_view end) const;
+  // parse_messages(), and each content must be plain: errors name source and field.
+  std::vector<ChatMessage> read_messages(const io::Fields& fields, std::string_view key) const;
   // Throws when the text holds a marker or the end of text: it would pass for the format's own. `what` starts
   // the message.
   void require_plain(std::string_view text, const std::string& what) const;
 
  private:
+  void append(ChatTokens& tokens, std::string& text, std::uint8_t target) const;
+  std::string append_messages(ChatTokens& tokens, const std::vector<ChatMessage>& messages) const;
+
   const Tokenizer& tokenizer_;
   std::string end_of_text_;  // its text; empty: none
 };

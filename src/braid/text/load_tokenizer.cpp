@@ -1,3 +1,4 @@
+#include "braid/io/checksums.h"
 #include "braid/io/compressed.h"
 #include "braid/io/json.h"
 #include "braid/io/quote.h"
@@ -24,6 +25,7 @@ std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& path) {
   if (path == "byte") return byte_tokenizer();
   std::error_code ignored;
   if (!fs::is_directory(path, ignored)) {
+    io::verify_file(path);
     if (path.filename() == "braid_tokenizer.json") return load_braid_tokenizer(path);
     return parse_tokenizer_json(io::read_compressed(path, kMaxFileBytes), path.string());
   }

@@ -53,16 +53,14 @@ TrainingState read_state(const fs::path& folder) {
 
 void write_checkpoint(const fs::path& folder, const CheckpointContent& c, std::size_t max_shard_bytes) {
   fs::create_directory(folder);
-  model::save_model(folder, c.parameters, c.config, {.max_shard_bytes = max_shard_bytes});
+  auto checksums = model::save_model(folder, c.parameters, c.config, {.max_shard_bytes = max_shard_bytes});
   io::write_file(folder / c.tokenizer.file_name(), c.tokenizer.file_content());
   std::vector<io::NamedTensor> moments;
   add_moment(moments, kFirst, c.first_moment, c.config);
   add_moment(moments, kSecond, c.second_moment, c.config);
-  io::write_tensor_folder(folder, moments, max_shard_bytes, kOptimizer);
+  checksums.merge(io::write_tensor_folder(folder, moments, max_shard_bytes, kOptimizer));
   io::write_file(folder / kState, state_text(c.state));
-  auto tensors = model::file_tensors(c.parameters, c.config);
-  tensors.insert(tensors.end(), moments.begin(), moments.end());
-  io::write_checksums(folder, tensors);
+  io::write_checksums(folder, checksums);
 }
 
 bool is_checkpoint(const fs::path& folder) { return fs::exists(folder / kState); }

@@ -137,6 +137,10 @@ void read_instances(const TomlFields& f, DataConfig& d) {
 DataConfig read_data_config(const TomlFields& f, const fs::path& run_folder) {
   DataConfig d;
   d.preferences = paths(f, "preferences");
+  d.validation_preferences = paths(f, "validation_preferences");
+  if (d.preferences.empty() && !d.validation_preferences.empty()) {
+    f.reject("validation_preferences", "goes with 'preferences'");
+  }
   if (d.preferences.empty()) {
     read_sources(f, d);
   } else {

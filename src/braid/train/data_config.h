@@ -47,6 +47,7 @@ struct DataConfig {
   std::optional<data::TokenId> pad_id;  // none: the end of text
   std::optional<data::RepetitionFilter> instance_filter;
   int loaders = 1;
+  std::vector<fs::path> validation_preferences;  // held-out pairs
   std::vector<fs::path> preferences;  // pairs in JSON Lines, for train.objective = "dpo"; then no train
 };
 

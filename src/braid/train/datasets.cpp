@@ -12,8 +12,8 @@ namespace {
 class Opener {
  public:
   Opener(const DataConfig& config, std::uint64_t seed, const text::Tokenizer& tokenizer,
-         const NoticeFunction& notice)
-      : config_(config), seed_(seed), tokenizer_(tokenizer), notice_(notice) {}
+         const NoticeFunction& notice, const StopFunction& stop)
+      : config_(config), seed_(seed), tokenizer_(tokenizer), notice_(notice), stop_(stop) {}
 
   Datasets open() {
     std::vector<data::MixtureSource> sources;
@@ -58,7 +58,9 @@ class Opener {
     const auto folder = config_.mixture ? config_.folder / source.name : config_.folder;
     const auto built =
         data::build_token_files(source.documents, tokenizer_, folder,
-                                {.validation_fraction = config_.validation_fraction, .seed = seed_});
+                                {.validation_fraction = config_.validation_fraction,
+                                 .seed = seed_,
+                                 .progress = [this](const data::BuildProgress&) { stop_if(stop_); }});
     const auto& info = built.train_info;
     notice(fmt::format("{}{} documents, {} tokens to train on{}", prefix(source.name), info.documents,
                        info.tokens, built.reused ? " (already tokenised)" : ""));
@@ -71,6 +73,7 @@ class Opener {
     std::vector<data::TokenFile> files;
     const auto width = config_.token_width.value_or(data::width_for(tokenizer_.vocabulary_size()));
     for (std::size_t i = 0; i < paths.size(); ++i) {
+      stop_if(stop_);
       const bool named = data::width_of_name(paths[i]).has_value() && !config_.token_width;
       files.emplace_back(paths[i],
                          data::TokenFileOptions{.width = named ? std::nullopt : std::optional(width),
@@ -78,10 +81,10 @@ class Opener {
                                                 .tokenizer = data::tokenizer_fingerprint(tokenizer_),
                                                 .label_mask = masks.empty() ? fs::path() : masks[i]});
       const auto& info = files.back().info();
-      out_.contents.push_back({files.back().size(), info ? info->content_hash : ""});
-      if (files.back().label_mask() != nullptr) {
-        const bool sidecars = masks.empty() && info;
-        out_.contents.back().push_back(sidecars ? info->label_mask_hash : files.back().label_mask()->hash());
+      out_.contents.push_back({files.back().size(), info ? info->content_hash : files.back().sample_hash()});
+      if (const auto* mask = files.back().label_mask()) {
+        const bool hashed = masks.empty() && info && !info->label_mask_hash.empty();
+        out_.contents.back().push_back(hashed ? info->label_mask_hash : mask->hash());
       }
     }
     return files;
@@ -100,7 +103,8 @@ class Opener {
                                         .end_of_text = end.value_or(-1),
                                         .pad = config_.pad_id ? *config_.pad_id : *end,
                                         .long_documents = config_.long_documents,
-                                        .source_group_size = config_.source_group_size};
+                                        .source_group_size = config_.source_group_size,
+                                        .before_file = [this] { stop_if(stop_); }};
     std::unique_ptr<data::DocumentDataset> made;
     if (kind == DatasetKind::packed) {
       made = std::make_unique<data::PackedDataset>(std::move(files), options);
@@ -135,6 +139,7 @@ class Opener {
   std::uint64_t seed_;
   const text::Tokenizer& tokenizer_;
   const NoticeFunction& notice_;
+  const StopFunction& stop_;
   std::vector<ValidationSourceConfig> held_out_;
   Datasets out_;
 };
@@ -148,8 +153,8 @@ std::int64_t Datasets::validation_instances() const {
 }
 
 Datasets open_datasets(const DataConfig& config, std::uint64_t seed, const text::Tokenizer& tokenizer,
-                       const NoticeFunction& notice) {
-  return Opener(config, seed, tokenizer, notice).open();
+                       const NoticeFunction& notice, const StopFunction& stop) {
+  return Opener(config, seed, tokenizer, notice, stop).open();
 }
 
 }  // namespace braid::train

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "braid/io/checksums.h"
 #include "braid/model/weights.h"
 #include "braid/train/checkpoint.h"
 
@@ -37,7 +38,11 @@ void set_initial_weights(Trainer& trainer, const RunConfig& config) {
   } else if (config.initial_model.empty()) {
     model::initialize(p.tree(), config.model, config.seed, p.memory());
   } else {
-    if (is_checkpoint(config.initial_model)) verified_checkpoint(config.initial_model);
+    if (is_checkpoint(config.initial_model)) {
+      verified_checkpoint(config.initial_model);
+    } else {
+      io::verify_tensor_files(config.initial_model);
+    }
     model::load_weights(p.tree(), config.model, io::TensorFiles(config.initial_model), p.memory());
   }
   trainer.parameters_changed();

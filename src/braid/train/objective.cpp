@@ -26,9 +26,9 @@ class NextToken : public Objective {
 
 std::unique_ptr<Objective> make_objective(const RunConfig& config, const Datasets& datasets,
                                           const text::Tokenizer& tokenizer, data::BatchOptions options,
-                                          const NoticeFunction& notice) {
+                                          const NoticeFunction& notice, const StopFunction& stop) {
   if (config.objective == ObjectiveKind::dpo) {
-    return std::make_unique<PreferenceObjective>(config, tokenizer, notice);
+    return std::make_unique<PreferenceObjective>(config, tokenizer, notice, stop);
   }
   return std::make_unique<NextToken>(*datasets.train, config.seed, options);
 }

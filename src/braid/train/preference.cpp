@@ -49,15 +49,23 @@ std::vector<float> token_weights(const data::Batch& batch, std::span<const PairS
 }
 
 PreferenceObjective::PreferenceObjective(const RunConfig& config, const text::Tokenizer& tokenizer,
-                                         const NoticeFunction& notice)
+                                         const NoticeFunction& notice, const StopFunction& stop)
     : config_(config),
-      data_(read_preferences(config.data.preferences, tokenizer, config.data.sequence_length)),
-      reference_key_{.weights = hash_initial_weights(config), .data = data_.hash},
-      order_(config.seed, static_cast<std::int64_t>(data_.pairs.size())),
+      training_{read_preferences(config.data.preferences, tokenizer, config.data.sequence_length, stop),
+                "reference_scores.safetensors"},
+      held_out_{{}, "validation_reference_scores.safetensors"},
+      weights_hash_(hash_initial_weights(config)),
+      order_(config.seed, static_cast<std::int64_t>(training_.data.pairs.size())),
       padding_(*tokenizer.end_of_text()) {
-  if (notice) {
-    notice(fmt::format("preferences: {} pairs; {} left out, which are longer than {} tokens",
-                       data_.pairs.size(), data_.left_out, config.data.sequence_length));
+  const auto& files = config.data.validation_preferences;
+  if (!files.empty()) {
+    held_out_.data = read_preferences(files, tokenizer, config.data.sequence_length, stop);
+  }
+  for (const auto* pairs : {&training_.data, &held_out_.data}) {
+    if (!notice || pairs->pairs.empty()) continue;
+    notice(fmt::format("{}: {} pairs; {} left out, which are longer than {} tokens",
+                       pairs == &training_.data ? "preferences" : "validation preferences",
+                       pairs->pairs.size(), pairs->left_out, config.data.sequence_length));
   }
 }
 
@@ -70,48 +78,73 @@ std::vector<std::int64_t> PreferenceObjective::pairs_at(std::int64_t first, std:
 }
 
 data::Batch PreferenceObjective::assemble(std::int64_t first, std::int64_t count) const {
-  return assemble_pairs(data_, pairs_at(first, count), config_.data.sequence_length, padding_);
+  return assemble_pairs(training_.data, pairs_at(first, count), config_.data.sequence_length, padding_);
 }
 
 // With the reference, since a run that goes on against another one would be neither run.
 nlohmann::ordered_json PreferenceObjective::contents() const {
-  return {data_.pairs.size(), data_.hash, reference_key_.weights};
+  nlohmann::ordered_json all{training_.data.pairs.size(), training_.data.hash, weights_hash_};
+  if (validates()) all.insert(all.end(), {held_out_.data.pairs.size(), held_out_.data.hash});
+  return all;
 }
 
-std::vector<PairScore> PreferenceObjective::score_all(Trainer& trainer) const {
-  const auto pairs = static_cast<std::int64_t>(data_.pairs.size());
+std::vector<PairScore> PreferenceObjective::score_all(Trainer& trainer, const Preferences& data,
+                                                      const StopFunction& stop) const {
+  const auto pairs = static_cast<std::int64_t>(data.pairs.size());
   const auto at_a_time = config_.batch_size / 2;
   std::vector<PairScore> scores;
   for (std::int64_t first = 0; first < pairs; first += at_a_time) {
+    stop_if(stop);
     std::vector<std::int64_t> some(static_cast<std::size_t>(std::min(at_a_time, pairs - first)));
     std::iota(some.begin(), some.end(), first);
-    const auto batch = assemble_pairs(data_, some, config_.data.sequence_length, padding_);
+    const auto batch = assemble_pairs(data, some, config_.data.sequence_length, padding_);
     const auto part = pair_scores(batch, trainer.token_losses(batch));
     scores.insert(scores.end(), part.begin(), part.end());
   }
   return scores;
 }
 
-void PreferenceObjective::prepare(Trainer& trainer, const NoticeFunction& notice) {
-  const auto path = config_.folder / "reference_scores.safetensors";
-  if (auto kept = read_reference_scores(path, reference_key_, data_.pairs.size())) {
-    reference_ = std::move(*kept);
-    if (notice) notice(fmt::format("reference scores: {}", path.string()));
-    return;
+bool PreferenceObjective::find_reference(Scored& pairs, const NoticeFunction& notice) const {
+  const auto path = config_.folder / pairs.file;
+  auto kept = read_reference_scores(path, {weights_hash_, pairs.data.hash}, pairs.data.pairs.size());
+  if (!kept) return false;
+  pairs.reference = std::move(*kept);
+  if (notice) notice(fmt::format("reference scores: {}", path.string()));
+  return true;
+}
+
+void PreferenceObjective::prepare(Trainer& trainer, const NoticeFunction& notice, const StopFunction& stop) {
+  bool loaded = false;
+  for (auto* pairs : {&training_, &held_out_}) {
+    if (pairs->data.pairs.empty() || find_reference(*pairs, notice)) continue;
+    if (!loaded) set_initial_weights(trainer, config_);
+    loaded = true;
+    pairs->reference = score_all(trainer, pairs->data, stop);
+    const auto path = config_.folder / pairs->file;
+    write_reference_scores(path, {weights_hash_, pairs->data.hash}, pairs->reference);
+    if (notice) {
+      notice(fmt::format("reference scores: {} pairs scored, kept in {}", pairs->reference.size(),
+                         path.string()));
+    }
   }
-  set_initial_weights(trainer, config_);
-  reference_ = score_all(trainer);
-  write_reference_scores(path, reference_key_, reference_);
-  if (notice)
-    notice(fmt::format("reference scores: {} pairs scored, kept in {}", reference_.size(), path.string()));
+}
+
+nlohmann::ordered_json PreferenceObjective::validate(Trainer& trainer, const StopFunction& stop) const {
+  require(!held_out_.reference.empty(), "preferences: prepare() comes before validation");
+  const auto loss =
+      preference_loss(score_all(trainer, held_out_.data, stop), held_out_.reference, config_.dpo_beta);
+  return {{"validation_loss", loss.loss},
+          {"validation_reward_margin", loss.margin},
+          {"validation_reward_accuracy", loss.accuracy},
+          {"source", "preferences"}};
 }
 
 nlohmann::ordered_json PreferenceObjective::weigh(Trainer& trainer, data::Batch& batch,
                                                   std::int64_t first) const {
-  require(!reference_.empty(), "preferences: prepare() comes before the first step");
+  require(!training_.reference.empty(), "preferences: prepare() comes before the first step");
   std::vector<PairScore> reference;
   for (const auto pair : pairs_at(first, batch.instances)) {
-    reference.push_back(reference_[static_cast<std::size_t>(pair)]);
+    reference.push_back(training_.reference[static_cast<std::size_t>(pair)]);
   }
   const auto policy = pair_scores(batch, trainer.token_losses(batch));
   const auto loss = preference_loss(policy, reference, config_.dpo_beta);

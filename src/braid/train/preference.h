@@ -16,30 +16,43 @@ std::vector<float> token_weights(const data::Batch& batch, std::span<const PairS
 
 class PreferenceObjective : public Objective {
  public:
-  // Reads data.preferences and hashes the initial weights; the config must outlive the objective.
-  PreferenceObjective(const RunConfig& config, const text::Tokenizer& tokenizer,
-                      const NoticeFunction& notice);
+  // Reads data.preferences and tells the initial weights apart; the config must outlive the objective.
+  PreferenceObjective(const RunConfig& config, const text::Tokenizer& tokenizer, const NoticeFunction& notice,
+                      const StopFunction& stop = {});
 
-  std::int64_t instances() const override { return 2 * static_cast<std::int64_t>(data_.pairs.size()); }
+  std::int64_t instances() const override {
+    return 2 * static_cast<std::int64_t>(training_.data.pairs.size());
+  }
   // `first` and `count` are even: pairs stay together. Their order is that of data::Order over pairs.
   data::Batch assemble(std::int64_t first, std::int64_t count) const override;
   nlohmann::ordered_json contents() const override;
   // Scores every pair with the initial weights, once: the result is kept in the run folder under the hashes
   // of those weights and of the pairs, and used again where they agree.
-  void prepare(Trainer& trainer, const NoticeFunction& notice) override;
+  void prepare(Trainer& trainer, const NoticeFunction& notice, const StopFunction& stop) override;
+  bool validates() const override { return !held_out_.data.pairs.empty(); }
+  // "validation_loss" (of DPO), "validation_reward_margin", "validation_reward_accuracy" of the held-out
+  // pairs.
+  nlohmann::ordered_json validate(Trainer& trainer, const StopFunction& stop) const override;
   // "dpo_loss", "reward_margin", "reward_accuracy" of the batch before the step.
   nlohmann::ordered_json weigh(Trainer& trainer, data::Batch& batch, std::int64_t first) const override;
 
  private:
+  // Pairs with what the reference makes of them.
+  struct Scored {
+    Preferences data;
+    std::string file;                    // of the scores, in the run folder
+    std::vector<PairScore> reference{};  // by pair
+  };
   std::vector<std::int64_t> pairs_at(std::int64_t first, std::int64_t count) const;
-  std::vector<PairScore> score_all(Trainer& trainer) const;
+  std::vector<PairScore> score_all(Trainer& trainer, const Preferences& data, const StopFunction& stop) const;
+  // Whether the scores are on disk; reads them.
+  bool find_reference(Scored& pairs, const NoticeFunction& notice) const;
 
   const RunConfig& config_;
-  Preferences data_;
-  ReferenceKey reference_key_;
+  Scored training_, held_out_;  // held_out_: empty where the recipe names none
+  std::string weights_hash_;
   data::Order order_;
   text::TokenId padding_;
-  std::vector<PairScore> reference_;  // by pair
 };
 
 }  // namespace braid::train

@@ -22,7 +22,7 @@ class PairReader {
     const io::Fields fields(json, source);
     fields.allow_only({"prompt", "chosen", "rejected"});
     const bool chat = fields.at("prompt").is_array();
-    const auto prompt = chat ? chat_prompt(fields) : fields.string("prompt");
+    const auto prompt = chat ? chat_prompt(fields) : tokenizer_.encode(fields.string("prompt"));
     if (prompt.empty())
       fields.reject("prompt", "is empty: the first token of a response needs one before it");
     const std::string_view end = chat ? text::kMessageEnd : std::string_view(end_of_text_);
@@ -32,20 +32,16 @@ class PairReader {
   }
 
  private:
-  std::string chat_prompt(const io::Fields& fields) const {
-    const auto messages = text::parse_messages(fields, "prompt");
-    for (std::size_t i = 0; i < messages.size(); ++i) {
-      format_.require_plain(messages[i].content,
-                            fmt::format("{}: field 'prompt[{}].content'", fields.source(), i));
-    }
+  std::vector<text::TokenId> chat_prompt(const io::Fields& fields) const {
+    const auto messages = format_.read_messages(fields, "prompt");
     if (messages.back().role == text::Role::assistant) {
       fields.reject("prompt",
                     "ends with a message of the assistant, which 'chosen' and 'rejected' are to be");
     }
-    return format_.prompt(messages);
+    return format_.encode_prompt(messages);
   }
-  text::ChatTokens encode(const io::Fields& fields, std::string_view key, std::string_view prompt,
-                          std::string_view end) const {
+  text::ChatTokens encode(const io::Fields& fields, std::string_view key,
+                          const std::vector<text::TokenId>& prompt, std::string_view end) const {
     const auto answer = fields.string(key);
     format_.require_plain(answer, fmt::format("{}: field '{}'", fields.source(), key));
     return format_.encode_answer(prompt, answer, end);
@@ -77,7 +73,7 @@ void put_row(data::Batch& batch, std::size_t row, const text::ChatTokens& tokens
 }  // namespace
 
 Preferences read_preferences(const std::vector<fs::path>& files, const text::Tokenizer& tokenizer,
-                             std::int64_t sequence_length) {
+                             std::int64_t sequence_length, const StopFunction& stop) {
   const PairReader reader(tokenizer);
   Preferences out;
   data::Hash64 hash;
@@ -85,6 +81,7 @@ Preferences read_preferences(const std::vector<fs::path>& files, const text::Tok
   for (const auto& file : files) {
     io::for_each_line(file, [&](std::string_view line, std::int64_t number) {
       if (line.find_first_not_of(" \t\r") == line.npos) return true;
+      stop_if(stop);
       auto pair = reader.read(line, fmt::format("{}:{}", file.string(), number));
       if (std::max(pair.chosen.ids.size(), pair.rejected.ids.size()) > limit) {
         ++out.left_out;

@@ -5,7 +5,7 @@
 
 #include "braid/data/batches.h"
 #include "braid/text/chat.h"
-#include "braid/train/fields.h"
+#include "braid/train/datasets.h"
 
 namespace braid::train {
 
@@ -23,7 +23,7 @@ struct Preferences {
 // is an array of messages takes the chat format, and the responses end with its <|im_end|>; a prompt that is
 // a text stands as it is, and the responses end with the end of text. Errors name file, line and field.
 Preferences read_preferences(const std::vector<fs::path>& files, const text::Tokenizer& tokenizer,
-                             std::int64_t sequence_length);
+                             std::int64_t sequence_length, const StopFunction& stop = {});
 
 // Two rows for each of these pairs, chosen before rejected, padded with `padding`. Targets are the responses
 // alone.

@@ -12,7 +12,10 @@ struct ReferenceKey {
   std::string weights, data;  // hashes
 };
 
-// Of the weights that the run starts from and of how its model treats them; reads all of them.
+// Tells apart the weights that the run starts from, and how its model treats them. Where their folder has
+// checksums these are taken, which are verified when the weights are read; else all are hashed, once:
+// reference_weights.json of the run folder keeps the result under each file's size, inode and times, which
+// change when the file does.
 std::string hash_initial_weights(const RunConfig& config);
 
 // None where the file is not there, is damaged, or belongs to other weights or pairs.

@@ -28,7 +28,8 @@ class Run {
         folder_(folder),
         log_(folder, config),
         tokenizer_(text::load_tokenizer(config.data.tokenizer)),
-        data_(open_datasets(config.data, config.seed, *tokenizer_, observer.noticed)),
+        data_(
+            open_datasets(config.data, config.seed, *tokenizer_, observer.noticed, observer.stop_requested)),
         token_bytes_(data::token_bytes(*tokenizer_)),
         trainer_(backend, config),
         checkpoints_(folder.checkpoints(), config) {
@@ -37,7 +38,8 @@ class Run {
                     config.data.document_masking ? data::DocumentMasking::yes : data::DocumentMasking::no};
     auto training = options_;
     training.instance_filter = config.data.instance_filter;
-    objective_ = make_objective(config, data_, *tokenizer_, training, observer.noticed);
+    objective_ =
+        make_objective(config, data_, *tokenizer_, training, observer.noticed, observer.stop_requested);
     if (auto more = objective_->contents(); !more.is_null()) data_.contents.push_back(std::move(more));
   }
 
@@ -70,7 +72,7 @@ class Run {
   bool stop_requested() const { return observer_.stop_requested && observer_.stop_requested(); }
 
   bool validation_due(std::int64_t step) const {
-    if (data_.validation.empty()) return false;
+    if (data_.validation.empty() && !objective_->validates()) return false;
     const auto every = config_.validation_every;
     return step == 0 || step == config_.steps || (every != 0 && step % every == 0);
   }
@@ -85,7 +87,7 @@ class Run {
 
   // Restores or initialises; the state begins after the last step done.
   TrainingState start() {
-    objective_->prepare(trainer_, observer_.noticed);
+    objective_->prepare(trainer_, observer_.noticed, observer_.stop_requested);
     if (const auto state = restore()) {
       notice(observer_, fmt::format("resuming after step {}", state->step));
       notice_other_arithmetic(*state);
@@ -192,9 +194,19 @@ class Run {
       if (!validation) return false;
       all.push_back(*validation);
     }
+    nlohmann::ordered_json own;
+    try {
+      if (objective_->validates()) own = objective_->validate(trainer_, observer_.stop_requested);
+    } catch (const Stopped&) {
+      return false;
+    }
     for (const auto& v : all) {
       log_.validation(v);
       if (observer_.validated) observer_.validated(v);
+    }
+    if (!own.is_null()) {
+      log_.own_validation(step, tokens_through(config_, step), own);
+      notice(observer_, fmt::format("validation of the objective at step {}: {}", step, own.dump()));
     }
     return true;
   }
@@ -308,7 +320,11 @@ RunOutcome run(const Backend& backend, RunConfig config, const Observer& observe
   complete_model(config, *text::load_tokenizer(config.data.tokenizer));
   RunFolder folder(config);
   if (folder.complete()) return RunOutcome::already_complete;
-  return Run(backend, config, observer, folder).run();
+  try {
+    return Run(backend, config, observer, folder).run();
+  } catch (const Stopped&) {
+    return RunOutcome::stopped;  // before the first step of this process
+  }
 }
 
 }  // namespace braid::train

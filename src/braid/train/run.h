@@ -36,7 +36,8 @@ struct Observer {
   std::function<void(const StepProgress&)> stepped;
   std::function<void(const Validation&)> validated;
   std::function<void(const std::string&)> noticed;  // one line: data built, checkpoint written, resumed …
-  // Asked between steps and between the batches of a validation; true: write a checkpoint and return.
+  // Asked while data are prepared, between steps and between the batches of a validation; true: write a
+  // checkpoint, if there was a step, and return.
   std::function<bool()> stop_requested = {};
 };
 

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "braid/io/checksums.h"
 #include "braid/model/weights.h"
 
 namespace braid::train {
@@ -83,9 +84,10 @@ void RunFolder::finish(const Trainer& trainer, const text::Tokenizer& tokenizer)
   try {
     fs::remove_all(unfinished);
     const model::HostParameters host(trainer.parameters(), config_.model);
-    model::save_model(unfinished, host.tree(), config_.model,
-                      {.max_shard_bytes = config_.checkpoint.max_shard_bytes});
+    const auto checksums = model::save_model(unfinished, host.tree(), config_.model,
+                                             {.max_shard_bytes = config_.checkpoint.max_shard_bytes});
     io::write_file(unfinished / tokenizer.file_name(), tokenizer.file_content());
+    io::write_checksums(unfinished, checksums);
     io::publish_folder(unfinished, final_model());
   } catch (const std::exception& error) {
     std::error_code ignored;

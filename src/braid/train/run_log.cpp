@@ -38,6 +38,16 @@ void RunLog::validation(const Validation& v) {
   events_->append(v.step, {{tag("loss"), v.loss}, {tag("bits_per_byte"), v.bits_per_byte}});
 }
 
+void RunLog::own_validation(std::int64_t step, std::int64_t tokens, const nlohmann::ordered_json& numbers) {
+  nlohmann::ordered_json line{{"step", step}, {"tokens", tokens}};
+  line.update(numbers);
+  folder_.metrics().append(line.dump() + "\n");
+  if (events_ == nullptr) return;
+  for (const auto& [key, value] : numbers.items()) {
+    if (value.is_number()) events_->append(step, {{"validation/preferences/" + key, value.get<double>()}});
+  }
+}
+
 std::size_t RunLog::waiting() const {
   return folder_.metrics().waiting() + folder_.timing().waiting() +
          (events_ != nullptr ? events_->file().waiting() : 0);

@@ -15,6 +15,8 @@ class RunLog {
   // `more`: fields of the objective, numbers; null: none.
   void step(const StepProgress& progress, const nlohmann::ordered_json& more);
   void validation(const Validation& validation);
+  // Of the objective: its numbers.
+  void own_validation(std::int64_t step, std::int64_t tokens, const nlohmann::ordered_json& numbers);
   // Bytes that a full disk keeps in memory.
   std::size_t waiting() const;
 
