@@ -5,16 +5,10 @@
 
 #include "braid/core/error.h"
 #include "braid/core/random.h"
+#include "braid/model/host_batch.h"
 
 namespace braid::infer {
 namespace {
-
-template <class T>
-Tensor upload(const Context& ctx, Arena& arena, const std::vector<T>& values) {
-  const Tensor t = arena.make(dtype_of<T>, {static_cast<std::int64_t>(values.size())});
-  if (t.data != nullptr) ctx.memory->write(t.mutable_data(), values.data(), t.bytes());
-  return t;
-}
 
 // Says what is wrong with a row for which there was no id.
 [[noreturn]] void fail_on(Memory& memory, const ConstTensor& row, std::int32_t id) {
@@ -57,15 +51,19 @@ std::vector<std::int32_t> Sampler::draw(const ConstTensor& logits, std::span<con
   std::vector<std::int32_t> ids(rows.size());
   const auto work = [&](Context& ctx, Arena& arena) {
     const Tensor drawn = arena.make(DType::i32, {static_cast<std::int64_t>(rows.size())});
+    const auto [where, temperature, top_k, top_p, min_p, penalty, all_seen, segments] =
+        model::upload_together(ctx, arena, uniform, same(options_.temperature), same(options_.top_k),
+                               same(options_.top_p), same(options_.min_p), same(options_.repetition_penalty),
+                               seen, offsets);
     const ops::SamplingInputs in{.logits = logits,
-                                 .uniform = upload(ctx, arena, uniform),
-                                 .temperature = upload(ctx, arena, same(options_.temperature)),
-                                 .top_k = upload(ctx, arena, same(options_.top_k)),
-                                 .top_p = upload(ctx, arena, same(options_.top_p)),
-                                 .min_p = upload(ctx, arena, same(options_.min_p)),
-                                 .repetition_penalty = upload(ctx, arena, same(options_.repetition_penalty)),
-                                 .seen = upload(ctx, arena, seen),
-                                 .seen_segments = {upload(ctx, arena, offsets)}};
+                                 .uniform = where,
+                                 .temperature = temperature,
+                                 .top_k = top_k,
+                                 .top_p = top_p,
+                                 .min_p = min_p,
+                                 .repetition_penalty = penalty,
+                                 .seen = all_seen,
+                                 .seen_segments = {segments}};
     ops::sampling(ctx, drawn, in, {.vocabulary = vocabulary_});
     if (drawn.data != nullptr) ctx.memory->read(ids.data(), drawn.data, drawn.bytes());
   };

@@ -128,11 +128,12 @@ Session::Call Session::prepare(const std::vector<std::vector<std::int32_t>>& tok
 }
 
 Session::Inputs Session::upload_inputs(const Context& ctx, Arena& work, const Call& call) const {
-  const auto put = [&](std::span<const std::int32_t> values) { return upload(ctx, work, values); };
-  return {.tokens = {{put(call.offsets), call.longest}, put(call.positions)},
-          .ids = put(call.ids),
-          .lengths = put(lengths_),
-          .picks = put(call.logit_tokens),
+  const auto [offsets, positions, ids, lengths, picks] =
+      upload_together(ctx, work, call.offsets, call.positions, call.ids, lengths_, call.logit_tokens);
+  return {.tokens = {{offsets, call.longest}, positions},
+          .ids = ids,
+          .lengths = lengths,
+          .picks = picks,
           .cached = call.cached};
 }
 
