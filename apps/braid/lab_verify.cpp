@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <array>
 #include <chrono>
 #include <cstdio>
 
@@ -75,13 +76,19 @@ std::string accuracy_text(const lab::PathScore& score) {
   return score.right == score.answers ? "1.0" : fmt::format("{:.4f}", score.accuracy());
 }
 
+// A line as soon as it is known: a size may take minutes.
+void print_row(const std::array<std::string, 8>& cells) {
+  for (const auto& cell : cells) fmt::print("{:>{}}", cell, &cell == &cells[1] ? 17 : 9);
+  fmt::print("\n");
+  std::fflush(stdout);
+}
+
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 // One size; true: every answer was right.
-bool verify_size(const Options& o, const Backend& backend, const Subject& subject, std::int64_t n,
-                 Table& table) {
+bool verify_size(const Options& o, const Backend& backend, const Subject& subject, std::int64_t n) {
   const auto start = std::chrono::steady_clock::now();
   const auto model = subject.model(n);
   const Progress progress(n);
@@ -90,7 +97,7 @@ bool verify_size(const Options& o, const Backend& backend, const Subject& subjec
   options.progress = [&](std::int64_t done, std::int64_t total) { progress(done, total); };
   const auto v = lab::verify(backend, subject.construction(), model, subject.built_for(n), n, options);
   const double margin = std::min({v.forward.margin, v.prefill.margin, v.steps.margin});
-  table.add({std::to_string(n), with_commas(v.instances) + (o.exhaustive ? " (all)" : ""),
+  print_row({std::to_string(n), with_commas(v.instances) + (o.exhaustive ? " (all)" : ""),
              with_commas(v.tokens / v.instances), accuracy_text(v.forward), accuracy_text(v.prefill),
              accuracy_text(v.steps), fmt::format("{:.3f}", margin),
              fmt::format("{:.1f}", seconds_since(start))});
@@ -107,10 +114,9 @@ void run(const Options& o) {
   fmt::print("{}, matrices {}, activations {}\n", backend.description, o.dtype,
              name_of(backend.activation_dtype(o.dtype == "bf16" ? DType::bf16 : DType::f32)));
   std::fflush(stdout);
-  Table table({"n", "instances", "tokens", "forward", "prefill", "steps", "margin", "seconds"});
+  print_row({"n", "instances", "tokens", "forward", "prefill", "steps", "margin", "seconds"});
   bool right = true;
-  for (const auto n : subject.sizes()) right = verify_size(o, backend, subject, n, table) && right;
-  fmt::print("{}", table.text());
+  for (const auto n : subject.sizes()) right = verify_size(o, backend, subject, n) && right;
   warn_of_numerical_events(backend);
   if (construction.promise() == lab::Promise::counterexample) {
     fmt::print("a counter-example: it is meant to fail as n grows (docs/theory.md has its table)\n");

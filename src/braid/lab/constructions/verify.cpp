@@ -52,6 +52,13 @@ class Verifier {
       : backend_(backend), construction_(construction), model_(model), result_(result) {}
 
   void run(const Batch& batch) {
+    for (const auto& text : batch.texts) {
+      for (const auto id : text.ids) {
+        require(id >= 0 && id < words(),
+                "{}: its text has token {}, the model's vocabulary_size is {}: it was built for another n",
+                construction_.name(), id, words());
+      }
+    }
     wrong_.assign(batch.texts.size(), false);
     forward(batch);
     session_for(batch);
