@@ -4,9 +4,12 @@
 namespace braid::app {
 
 void add_lab(CLI::App& app) {
-  auto* lab = app.add_subcommand("lab", "formal problems: show examples");
+  auto* lab =
+      app.add_subcommand("lab", "formal problems: show examples, build and verify models that solve them");
   lab->require_subcommand(1);
   add_lab_show(*lab);
+  add_lab_build(*lab);
+  add_lab_verify(*lab);
 }
 
 }  // namespace braid::app

@@ -4,6 +4,10 @@
 
 namespace braid::app {
 
+std::string construction_list();  // "swaps, …", for help
+
+void add_lab_build(CLI::App& lab);
 void add_lab_show(CLI::App& lab);
+void add_lab_verify(CLI::App& lab);
 
 }  // namespace braid::app
