@@ -91,7 +91,7 @@ TEST(Trainer, BatchWarmupTakesSmallerBatches) {
   }
   EXPECT_EQ(Snapshot(warming.trainer), Snapshot(two.trainer));
   EXPECT_HOLDS(message_of([&] { warming.trainer.step(random_batch(config, 2, 3), 3); }),
-               "step 3 trains 4 of 32");
+               "step 3 trains 4 of at most 32");
   warming.trainer.step(random_batch(config, 4, 3), 3);
   EXPECT_EQ(warming.trainer.work().step_peak(), warming.trainer.memory_plan().activations);
   EXPECT_EQ(warming.trainer.work().scratch_peak(), warming.trainer.memory_plan().scratch);
