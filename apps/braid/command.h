@@ -42,6 +42,7 @@ void add_eval(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_gpu_bench(CLI::App& bench);  // in add_bench
 void add_inspect(CLI::App& app);
+void add_lab(CLI::App& app);
 void add_report(CLI::App& app);
 void add_soup(CLI::App& app);
 void add_tokenize(CLI::App& app);

@@ -21,7 +21,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", BRAID_VERSION);
   using namespace braid::app;
   for (const auto add : {add_train, add_eval, add_generate, add_inspect, add_convert, add_soup, add_dump,
-                         add_tokenize, add_data, add_report, add_bench})
+                         add_tokenize, add_data, add_lab, add_report, add_bench})
     add(app);
   const auto named = [&](const CLI::App* command) { return command->get_name() == argv[1]; };
   if (argc > 1 && argv[1][0] != '-' && app.get_subcommands(named).empty()) {

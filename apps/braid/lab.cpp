@@ -1,0 +1,12 @@
+// braid lab: the paper's formal problems, constructions that solve them, experiments that learn them.
+#include "lab.h"
+
+namespace braid::app {
+
+void add_lab(CLI::App& app) {
+  auto* lab = app.add_subcommand("lab", "formal problems: show examples");
+  lab->require_subcommand(1);
+  add_lab_show(*lab);
+}
+
+}  // namespace braid::app

@@ -1,0 +1,9 @@
+// One function per subcommand of `braid lab`, each in its own file.
+#pragma once
+#include "command.h"
+
+namespace braid::app {
+
+void add_lab_show(CLI::App& lab);
+
+}  // namespace braid::app

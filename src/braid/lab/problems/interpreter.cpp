@@ -1,0 +1,255 @@
+#include "braid/lab/problems/interpreter.h"
+
+#include "braid/core/error.h"
+
+namespace braid::lab {
+namespace {
+
+constexpr int kMaxNesting = 200;                          // of brackets, as CPython's own limit
+constexpr std::int64_t kLargest = std::int64_t{1} << 31;  // far above every integer word
+
+}  // namespace
+
+struct Interpreter::Value {
+  std::int64_t number = 0;
+  std::optional<std::vector<std::int64_t>> list;  // then `number` means nothing
+};
+
+// Recursive descent over one line:
+//   line    assert expr == | if expr : change | change | from operator import … | # . . .
+//   change  target, … = expr, … | target ^= expr          target  variable | bits | bits[expr]
+//   expr    product { + product }     product  atom { % atom }
+//   atom    integer | variable | bits[expr] | [expr, …] | (expr) | function(expr, …)
+class Interpreter::Parser {
+ public:
+  Parser(Interpreter& machine, std::span<const std::int32_t> line) : m_(machine), line_(line) {}
+
+  std::optional<std::int64_t> run() {
+    switch (peek()) {
+      case code::assert_word: {
+        take();
+        const auto value = number(expression());
+        expect(code::equals);
+        finish();
+        return value;
+      }
+      case code::if_word: {
+        take();
+        const bool chosen = number(expression()) != 0;
+        expect(code::colon);
+        change(chosen);
+        break;
+      }
+      case code::from:
+        for (const auto word : {code::from, code::operator_module, code::import, code::and_function,
+                                code::comma, code::or_function, code::comma, code::not_function})
+          expect(word);
+        break;
+      case code::comment:
+        take();
+        while (peek() == code::dot) take();
+        break;
+      default:
+        change(true);
+    }
+    finish();
+    return std::nullopt;
+  }
+
+ private:
+  struct Target {
+    std::int32_t word;
+    std::optional<std::int64_t> index;  // of bits[index]
+  };
+
+  std::int32_t peek() const { return next_ < line_.size() ? line_[next_] : -1; }
+  std::int32_t take() { return line_[next_++]; }
+  [[noreturn]] void reject(std::string_view expected) const {
+    fail("'{}': expected {} {}", code::text(line_), expected,
+         next_ < line_.size() ? fmt::format("at word {}, '{}'", next_, code::vocabulary().word(peek()))
+                              : std::string("behind it"));
+  }
+  void expect(std::int32_t word) {
+    if (peek() != word) reject(fmt::format("'{}'", code::vocabulary().word(word)));
+    take();
+  }
+  void finish() const {
+    if (next_ != line_.size()) reject("the line's end");
+  }
+  template <class... Args>
+  void demand(bool ok, fmt::format_string<Args...> format, Args&&... args) const {
+    if (!ok) fail("'{}': {}", code::text(line_), fmt::format(format, std::forward<Args>(args)...));
+  }
+
+  static std::int64_t index_of(std::int32_t variable) { return variable - code::a; }
+  static bool is_variable(std::int32_t word) { return word >= code::a && word <= code::e; }
+  std::int64_t number(const Value& value) const {
+    demand(!value.list, "a list stands where a number is expected");
+    return value.number;
+  }
+
+  std::int64_t bit_index() {
+    expect(code::open_bracket);
+    const auto index = number(expression());
+    expect(code::close_bracket);
+    demand(m_.bits_.has_value(), "bits has no value yet");
+    demand(index < static_cast<std::int64_t>(m_.bits_->size()), "the index {} is outside bits, of {}", index,
+           m_.bits_->size());
+    return index;
+  }
+
+  Target target() {
+    if (!is_variable(peek()) && peek() != code::bits) reject("a variable");
+    Target t{.word = take(), .index = {}};
+    if (t.word == code::bits && peek() == code::open_bracket) t.index = bit_index();
+    return t;
+  }
+
+  void store(const Target& t, Value value) {
+    if (t.word == code::bits && !t.index) {
+      demand(value.list.has_value(), "bits is a list");
+      m_.bits_ = std::move(value.list);
+      return;
+    }
+    (t.index ? (*m_.bits_)[static_cast<std::size_t>(*t.index)]
+             : m_.variables_[static_cast<std::size_t>(index_of(t.word))].emplace()) = number(value);
+  }
+
+  std::int64_t load(const Target& t) const {
+    if (t.index) return (*m_.bits_)[static_cast<std::size_t>(*t.index)];
+    demand(t.word != code::bits, "a list stands where a number is expected");
+    const auto& value = m_.variables_[static_cast<std::size_t>(index_of(t.word))];
+    demand(value.has_value(), "{} has no value yet", code::vocabulary().word(t.word));
+    return *value;
+  }
+
+  // Evaluates in any case, so that what is not run is still held to the grammar.
+  void change(bool chosen) {
+    std::vector<Target> targets = {target()};
+    while (peek() == code::comma) take(), targets.push_back(target());
+    if (peek() == code::flip) {
+      take();
+      demand(targets.size() == 1, "^= has one target");
+      const auto value = load(targets[0]) ^ number(expression());
+      if (chosen) store(targets[0], {.number = value, .list = {}});
+      return;
+    }
+    expect(code::assign);
+    auto values = expressions();
+    if (targets.size() > 1 && values.size() == 1 && values[0].list) {
+      const auto list = std::move(*values[0].list);
+      values.clear();
+      for (const auto value : list) values.push_back({.number = value, .list = {}});
+    }
+    demand(targets.size() == values.size(), "{} values for {} targets", values.size(), targets.size());
+    for (std::size_t i = 0; chosen && i < targets.size(); ++i) store(targets[i], std::move(values[i]));
+  }
+
+  std::vector<Value> expressions() {
+    std::vector<Value> values;
+    values.push_back(expression());
+    while (peek() == code::comma) take(), values.push_back(expression());
+    return values;
+  }
+
+  Value expression() {
+    auto value = product();
+    while (peek() == code::plus) {
+      take();
+      value.number = number(value) + number(product());
+      demand(value.number <= kLargest, "a number is larger than {}", kLargest);
+    }
+    return value;
+  }
+
+  Value product() {
+    auto value = atom();
+    while (peek() == code::modulo) {
+      take();
+      const auto divisor = number(atom());
+      demand(divisor != 0, "modulo by 0");
+      value.number = number(value) % divisor;
+    }
+    return value;
+  }
+
+  Value atom() {
+    const auto word = peek();
+    if (word >= code::zero) return {.number = take() - code::zero, .list = {}};
+    if (is_variable(word)) return {.number = load({.word = take(), .index = {}}), .list = {}};
+    if (word == code::bits) return {.number = load(target()), .list = {}};
+    demand(++nesting_ <= kMaxNesting, "brackets are nested more than {} deep", kMaxNesting);
+    Value value;
+    if (word == code::open_bracket) {
+      take();
+      value.list.emplace();
+      for (const auto& item : expressions()) value.list->push_back(number(item));
+      expect(code::close_bracket);
+    } else if (word == code::open) {
+      take();
+      value = expression();
+      expect(code::close);
+    } else {
+      value = call();
+    }
+    --nesting_;
+    return value;
+  }
+
+  Value call() {
+    const auto function = peek();
+    const bool two = function == code::and_function || function == code::or_function;
+    if (!two && function != code::not_function && function != code::range) reject("a value");
+    take();
+    expect(code::open);
+    const auto x = number(expression());
+    if (two) expect(code::comma);
+    const auto y = two ? number(expression()) : 0;
+    expect(code::close);
+    Value value;
+    if (function == code::range) {
+      demand(x <= code::kIntegers, "range({}) is longer than {}", x, code::kIntegers);
+      value.list.emplace();
+      for (std::int64_t i = 0; i < x; ++i) value.list->push_back(i);
+      return value;
+    }
+    value.number = function == code::and_function  ? (x & y)
+                   : function == code::or_function ? (x | y)
+                                                   : x == 0;
+    if (m_.recording_) {
+      const auto arguments = two ? fmt::format("{}, {}", x, y) : fmt::format("{}", x);
+      m_.calls_.push_back(
+          fmt::format("{}({}) = {}", code::vocabulary().word(function), arguments, value.number));
+    }
+    return value;
+  }
+
+  Interpreter& m_;
+  std::span<const std::int32_t> line_;
+  std::size_t next_ = 0;
+  int nesting_ = 0;
+};
+
+std::optional<std::int64_t> Interpreter::run(std::span<const std::int32_t> line) {
+  calls_.clear();
+  return Parser(*this, line).run();
+}
+
+std::string Interpreter::state() const {
+  std::string text;
+  const auto add = [&](std::string_view name) {
+    text += fmt::format("{}{}=", text.empty() ? "" : " ", name);
+  };
+  for (std::size_t v = 0; v < variables_.size(); ++v) {
+    if (variables_[v])
+      add(code::vocabulary().word(code::variable(static_cast<std::int64_t>(v)))),
+          text += std::to_string(*variables_[v]);
+  }
+  if (bits_) {
+    add("bits");
+    for (const auto bit : *bits_) text += std::to_string(bit);
+  }
+  return text;
+}
+
+}  // namespace braid::lab
