@@ -4,8 +4,10 @@
 namespace braid::app {
 
 void add_lab(CLI::App& app) {
-  auto* lab = app.add_subcommand("lab", "formal problems: show examples");
+  auto* lab = app.add_subcommand("lab", "formal problems: show examples, learn them, report");
   lab->require_subcommand(1);
+  add_lab_run(*lab);
+  add_lab_report(*lab);
   add_lab_show(*lab);
 }
 

@@ -4,6 +4,8 @@
 
 namespace braid::app {
 
+void add_lab_report(CLI::App& lab);
+void add_lab_run(CLI::App& lab);
 void add_lab_show(CLI::App& lab);
 
 }  // namespace braid::app
