@@ -12,21 +12,21 @@ namespace braid::lab {
 namespace {
 
 const auto& all_problems() {
-  static const std::array problems = {&swaps()};
+  static const std::array problems = {&recall(),  &swaps(),          &a5(),
+                                      &parity(),  &counter(),        &state_based_recall(),
+                                      &formula(), &padded_formula(), &mixed()};
   return problems;
-}
-
-// The text of some tokens, line ends as "\n".
-std::string words_text(const Vocabulary& vocabulary, std::span<const std::int32_t> ids) {
-  std::string text;
-  for (const auto id : ids) text += (text.empty() ? "" : " ") + vocabulary.word(id);
-  return text;
 }
 
 }  // namespace
 
 const Vocabulary& Problem::vocabulary(Form form) const {
   return form == Form::code ? code::vocabulary() : tokens();
+}
+
+std::int64_t Problem::vocabulary_size(Form form, const Difficulty& difficulty) const {
+  check(difficulty);
+  return words_needed(form, difficulty);
 }
 
 Example Problem::make(Form form, const Difficulty& difficulty, std::uint64_t seed,
@@ -79,29 +79,42 @@ std::vector<std::int32_t> Problem::solve(Form form, std::span<const std::int32_t
   return answers;
 }
 
+// The action or question of a line, in the words of its form.
+std::string Problem::line_text(Form form, const Program& program, const Line& line,
+                               std::span<const std::int32_t> ids) const {
+  if (form == Form::code) return code::text(program.line_words(line));
+  const auto end = line.answer < 0 ? line.end_token : line.answer;
+  std::string text;
+  for (auto i = line.first_token; i < end; ++i) {
+    text += (text.empty() ? "" : " ") + tokens().word(ids[static_cast<std::size_t>(i)]);
+  }
+  return text;
+}
+
 std::string Problem::trace(Form form, std::span<const std::int32_t> ids) const {
-  const auto answers = solve(form, ids);  // what cannot be solved fails here, before anything is written
+  constexpr std::size_t kWidth = 40;      // of the actions' column; longer ones stick out
+  const auto answers = solve(form, ids);  // what cannot be solved fails here
   const auto meaning = program(form, ids);
-  const auto& words = vocabulary(form);
-  std::vector<std::string> left;
+  std::vector<std::string> actions;
   std::size_t width = 0;
   for (const Line& line : meaning.lines) {
-    const auto end = line.answer < 0 ? line.end_token : line.answer;
-    left.push_back(form == Form::code
-                       ? code::text(meaning.line_words(line))
-                       : words_text(words, ids.subspan(static_cast<std::size_t>(line.first_token),
-                                                       static_cast<std::size_t>(end - line.first_token))));
-    if (left.back().size() <= 40) width = std::max(width, left.back().size());
+    actions.push_back(line_text(form, meaning, line, ids));
+    if (actions.back().size() <= kWidth) width = std::max(width, actions.back().size());
   }
-  std::string text;
+  std::string text, bits;
   Interpreter interpreter;
   interpreter.record_calls();
-  for (std::size_t i = 0, answered = 0; i < left.size(); ++i) {
-    const Line& line = meaning.lines[i];
-    interpreter.run(meaning.line_words(line));
+  for (std::size_t i = 0, answered = 0; i < actions.size(); ++i) {
+    interpreter.run(meaning.line_words(meaning.lines[i]));
     for (const auto& call : interpreter.calls()) text += fmt::format("{:{}}  {}\n", "", width, call);
-    const auto result = line.answer < 0 ? interpreter.state() : "-> " + words.word(answers[answered++]);
-    text += fmt::format("{:{}}  {}\n", left[i], width, result);
+    std::string result = interpreter.variables();
+    if (meaning.lines[i].answer >= 0) result = "-> " + vocabulary(form).word(answers[answered++]);
+    // A list that stays as it is needs to be seen once.
+    if (auto now = interpreter.bits(); now != bits) {
+      bits = std::move(now);
+      result += (result.empty() ? "bits=" : " bits=") + bits;
+    }
+    text += result.empty() ? actions[i] + "\n" : fmt::format("{:{}}  {}\n", actions[i], width, result);
   }
   return text;
 }

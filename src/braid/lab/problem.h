@@ -36,7 +36,12 @@ struct Example {
   std::string code;                   // Python that runs, in either form; its asserts hold the answers
 };
 
+struct Line;
 struct Program;  // problems/program.h
+struct ProblemTokens {
+  std::vector<std::int32_t> ids;
+  std::vector<std::int64_t> answers;
+};
 
 // Stateless: every function is a pure function of its arguments and may be called from any thread.
 class Problem {
@@ -45,11 +50,11 @@ class Problem {
   virtual std::string_view name() const = 0;
   virtual std::string_view summary() const = 0;  // one line
 
-  virtual const Vocabulary& vocabulary(Form form) const;
-  // Ids of every example of this difficulty are below it: as many rows as a model needs, at most the size.
-  virtual std::int64_t vocabulary_size(Form form, const Difficulty& difficulty) const = 0;
+  const Vocabulary& vocabulary(Form form) const;
   // Throws, naming the setting, if the problem has no such examples.
   virtual void check(const Difficulty& difficulty) const = 0;
+  // Ids of every example of this difficulty are below it: as many rows as a model needs, at most the size.
+  std::int64_t vocabulary_size(Form form, const Difficulty& difficulty) const;
   // The share of final answers that guessing gets right.
   virtual double chance(const Difficulty& difficulty) const = 0;
 
@@ -57,26 +62,23 @@ class Problem {
   // change how the instance is told, not the instance.
   Example make(Form form, const Difficulty& difficulty, std::uint64_t seed, std::uint64_t index) const;
   // The answer tokens of a text by its questions, in order. Of `ids` the answers are never looked at; the
-  // last one may be missing (ids end with the question). Errors name the token: ids outside the vocabulary,
-  // text that is not of this problem.
+  // last one may be missing (ids end with the question), and so may more of the end. In code form any program
+  // of the vocabulary will do. Errors name the token: ids outside the vocabulary, text without meaning.
   std::vector<std::int32_t> solve(Form form, std::span<const std::int32_t> ids) const;
   // The solver's state after every action, a line each.
   std::string trace(Form form, std::span<const std::int32_t> ids) const;
 
- protected:
-  struct Tokens {
-    std::vector<std::int32_t> ids;
-    std::vector<std::int64_t> answers;
-  };
-
  private:
   virtual const Vocabulary& tokens() const = 0;  // vocabulary of Form::tokens
   // The token form of a random instance, answers found by simulation. `difficulty` is checked.
-  virtual Tokens draw(const Difficulty& difficulty, Random& random) const = 0;
+  virtual ProblemTokens draw(const Difficulty& difficulty, Random& random) const = 0;
+  virtual std::int64_t words_needed(Form form, const Difficulty& difficulty) const = 0;
   // What a text in token form means as Python. Ids are in the vocabulary, and the first is <bos>.
   virtual Program translate(std::span<const std::int32_t> ids) const = 0;
 
   Program program(Form form, std::span<const std::int32_t> ids) const;
+  std::string line_text(Form form, const Program& program, const Line& line,
+                        std::span<const std::int32_t> ids) const;
 };
 
 const Problem& problem_named(std::string_view name);  // error: lists the names

@@ -8,7 +8,7 @@
 
 namespace braid::lab::code {
 
-inline constexpr std::int64_t kIntegers = 1024;  // words "0" to "1023"
+inline constexpr std::int64_t kIntegers = 1025;  // words "0" to "1024"
 
 // Ids of words, in the vocabulary's order; integers follow.
 enum Word : std::int32_t {

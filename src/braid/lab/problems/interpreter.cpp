@@ -1,5 +1,7 @@
 #include "braid/lab/problems/interpreter.h"
 
+#include <algorithm>
+
 #include "braid/core/error.h"
 
 namespace braid::lab {
@@ -65,9 +67,14 @@ class Interpreter::Parser {
   std::int32_t peek() const { return next_ < line_.size() ? line_[next_] : -1; }
   std::int32_t take() { return line_[next_++]; }
   [[noreturn]] void reject(std::string_view expected) const {
-    fail("'{}': expected {} {}", code::text(line_), expected,
+    fail("'{}': expected {} {}", shown(), expected,
          next_ < line_.size() ? fmt::format("at word {}, '{}'", next_, code::vocabulary().word(peek()))
                               : std::string("behind it"));
+  }
+  std::string shown() const {  // lists may be long
+    constexpr std::size_t kShown = 60;
+    const auto text = code::text(line_);
+    return text.size() <= kShown ? text : text.substr(0, kShown) + " …";
   }
   void expect(std::int32_t word) {
     if (peek() != word) reject(fmt::format("'{}'", code::vocabulary().word(word)));
@@ -78,7 +85,7 @@ class Interpreter::Parser {
   }
   template <class... Args>
   void demand(bool ok, fmt::format_string<Args...> format, Args&&... args) const {
-    if (!ok) fail("'{}': {}", code::text(line_), fmt::format(format, std::forward<Args>(args)...));
+    if (!ok) fail("'{}': {}", shown(), fmt::format(format, std::forward<Args>(args)...));
   }
 
   static std::int64_t index_of(std::int32_t variable) { return variable - code::a; }
@@ -89,14 +96,18 @@ class Interpreter::Parser {
   }
 
   std::int64_t bit_index() {
+    enter();
     expect(code::open_bracket);
     const auto index = number(expression());
     expect(code::close_bracket);
+    --nesting_;
     demand(m_.bits_.has_value(), "bits has no value yet");
     demand(index < static_cast<std::int64_t>(m_.bits_->size()), "the index {} is outside bits, of {}", index,
            m_.bits_->size());
     return index;
   }
+
+  void enter() { demand(++nesting_ <= kMaxNesting, "brackets are nested more than {} deep", kMaxNesting); }
 
   Target target() {
     if (!is_variable(peek()) && peek() != code::bits) reject("a variable");
@@ -141,6 +152,9 @@ class Interpreter::Parser {
       values.clear();
       for (const auto value : list) values.push_back({.number = value, .list = {}});
     }
+    // Python would find the place of bits[a] only after it has stored into a.
+    const auto in_bits = std::ranges::count_if(targets, [](const Target& t) { return t.index.has_value(); });
+    demand(targets.size() == 1 || in_bits == 0, "one of several targets is in bits");
     demand(targets.size() == values.size(), "{} values for {} targets", values.size(), targets.size());
     for (std::size_t i = 0; chosen && i < targets.size(); ++i) store(targets[i], std::move(values[i]));
   }
@@ -178,7 +192,7 @@ class Interpreter::Parser {
     if (word >= code::zero) return {.number = take() - code::zero, .list = {}};
     if (is_variable(word)) return {.number = load({.word = take(), .index = {}}), .list = {}};
     if (word == code::bits) return {.number = load(target()), .list = {}};
-    demand(++nesting_ <= kMaxNesting, "brackets are nested more than {} deep", kMaxNesting);
+    enter();
     Value value;
     if (word == code::open_bracket) {
       take();
@@ -235,20 +249,19 @@ std::optional<std::int64_t> Interpreter::run(std::span<const std::int32_t> line)
   return Parser(*this, line).run();
 }
 
-std::string Interpreter::state() const {
+std::string Interpreter::variables() const {
   std::string text;
-  const auto add = [&](std::string_view name) {
-    text += fmt::format("{}{}=", text.empty() ? "" : " ", name);
-  };
   for (std::size_t v = 0; v < variables_.size(); ++v) {
-    if (variables_[v])
-      add(code::vocabulary().word(code::variable(static_cast<std::int64_t>(v)))),
-          text += std::to_string(*variables_[v]);
+    if (!variables_[v]) continue;
+    const auto& name = code::vocabulary().word(code::variable(static_cast<std::int64_t>(v)));
+    text += fmt::format("{}{}={}", text.empty() ? "" : " ", name, *variables_[v]);
   }
-  if (bits_) {
-    add("bits");
-    for (const auto bit : *bits_) text += std::to_string(bit);
-  }
+  return text;
+}
+
+std::string Interpreter::bits() const {
+  std::string text;
+  for (const auto bit : bits_.value_or(std::vector<std::int64_t>{})) text += std::to_string(bit);
   return text;
 }
 

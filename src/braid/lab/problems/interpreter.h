@@ -14,7 +14,8 @@ class Interpreter {
   // Python of this kind or fails as Python would: unknown variables, indices outside lists, modulo 0.
   std::optional<std::int64_t> run(std::span<const std::int32_t> line);
 
-  std::string state() const;                                        // "a=1 b=0 bits=0110", of what is defined
+  std::string variables() const;                                    // "a=1 b=0", of those defined
+  std::string bits() const;                                         // "0110"; empty: not defined
   const std::vector<std::string>& calls() const { return calls_; }  // of the last line: "and_(1, 0) = 0"
   void record_calls() { recording_ = true; }
 

@@ -24,9 +24,9 @@ void check_limits(const Problem& problem, const Difficulty& d, const Limits& lim
   check_range(problem, "n", d.n, 1, limits.n);
   check_setting(problem, "reveal_spacing", limits.reveals, d.reveal_spacing, 1, 1 << 20);
   check_setting(problem, "bits", limits.bits, d.bits, 1, kMaxBits);
-  check_setting(problem, "modulus", limits.modulus, d.modulus, 2, 64);
-  check_setting(problem, "depth", limits.depth, d.depth, 1, 64);
-  check_setting(problem, "padding", limits.padding, d.padding, 1, 65536);
+  check_setting(problem, "modulus", limits.modulus, d.modulus, 2, kMaxModulus);
+  check_setting(problem, "depth", limits.depth, d.depth, 1, kMaxDepth);
+  check_setting(problem, "padding", limits.padding, d.padding, 1, kMaxPadding);
   require(d.reveals == Reveal::variable || limits.reveal_kind,
           "{}: there are no bits to reveal in this problem, reveal variables", problem.name());
 }

@@ -25,10 +25,11 @@ Program read_code(std::span<const std::int32_t> ids) {
     const auto rest = ids.subspan(static_cast<std::size_t>(begin));
     const bool question = rest.front() == code::assert_word;
     // The answer itself is not looked at, not even for whether it is a line end.
-    const auto stop = std::ranges::find(rest, question ? code::equals : code::line_end);
-    const bool complete = stop != rest.end();
+    const auto stop = std::ranges::find_if(
+        rest, [&](auto id) { return id == code::line_end || (question && id == code::equals); });
     auto end = begin + (stop - rest.begin());
-    require(!question || complete, "token {} ('assert'): its line has no '=='", begin);
+    require(!question || (stop != rest.end() && *stop == code::equals),
+            "token {} ('assert'): its line has no '=='", begin);
     if (question) ++end;
     program.words.insert(program.words.end(), ids.begin() + begin, ids.begin() + end);
     auto& line = program.end_line(begin, std::min(tokens, end + (question ? 1 : 0)));
