@@ -1,5 +1,6 @@
 #include "braid/lab/experiment/curriculum.h"
 
+#include <algorithm>
 #include <bit>
 
 namespace braid::lab {
@@ -17,6 +18,12 @@ CurriculumState advanced(const Curriculum& c, CurriculumState state, std::int64_
   if (!last && (reached || over)) return {.stage = state.stage + 1, .began = step};
   if (last && over) state.finished = true;
   return state;
+}
+
+std::size_t draw_stage(const Curriculum& c, std::size_t stage, Random& random) {
+  const double share = random.uniform(), place = random.uniform();
+  if (share >= c.earlier || stage == 0) return stage;
+  return std::min(stage - 1, static_cast<std::size_t>(place * static_cast<double>(stage)));
 }
 
 std::int64_t draw_reveal_spacing(const Curriculum& c, const Stage& stage, Random& random) {

@@ -26,6 +26,7 @@ struct Curriculum {
   std::vector<Stage> stages;
   Reveals reveals = Reveals::none;
   double without_reveals = 0;  // fraction of examples that have none
+  double earlier = 0;  // fraction of examples that are of an earlier stage, any of them alike
   // The run ends when so many checks in a row, all in the last stage, have this accuracy; 0: it does not.
   double stop_accuracy = 0;
   std::int64_t stop_checks = 1;
@@ -43,6 +44,10 @@ struct CurriculumState {
 // The state for the step after `step`; `accuracy` is of the check made after it, if one was.
 CurriculumState advanced(const Curriculum& curriculum, CurriculumState state, std::int64_t step,
                          std::optional<double> accuracy);
+
+// The stage that one example of a step in `stage` is made for. Takes the same amount of `random` whatever
+// comes out.
+std::size_t draw_stage(const Curriculum& curriculum, std::size_t stage, Random& random);
 
 // The spacing of one example; 0: none. Takes the same amount of `random` whatever comes out.
 std::int64_t draw_reveal_spacing(const Curriculum& curriculum, const Stage& stage, Random& random);

@@ -74,11 +74,11 @@ RunData::RunData(const Experiment& experiment, std::int64_t run_seed)
       evaluation_seed_(seed_of(experiment.seed, 0, 2)) {}
 
 data::Batch RunData::training_batch(std::int64_t step, std::size_t stage) const {
-  const auto& s = experiment_.curriculum.stages[stage];
   std::vector<Example> examples;
   for (std::int64_t row = 0; row < experiment_.batch_size; ++row) {
     const auto index = static_cast<std::uint64_t>(step * experiment_.batch_size + row);
     Random random(training_seed_, index);
+    const auto& s = experiment_.curriculum.stages[draw_stage(experiment_.curriculum, stage, random)];
     const auto spacing = draw_reveal_spacing(experiment_.curriculum, s, random);
     examples.push_back(experiment_.problem->make(experiment_.form, experiment_.difficulty(s.n, spacing),
                                                  training_seed_, index));

@@ -132,6 +132,7 @@ void read_training(const TomlFields& f, Experiment& e) {
   e.keep_models =
       choose<KeepModels>(f, "keep_models", "none", {{"none", KeepModels::none}, {"all", KeepModels::all}});
   auto& c = e.curriculum;
+  c.earlier = f.number_or("earlier_stages", 0, 0, 1);
   c.stop_accuracy = f.number_or("stop_accuracy", 0, 0, 1);
   if (f.has("stop_checks") && c.stop_accuracy == 0) f.reject("stop_checks", "goes with stop_accuracy");
   c.stop_checks = f.integer_or("stop_checks", 1, 1, kMaxCount);

@@ -1,8 +1,9 @@
 #include "braid/lab/experiment/lab_tokenizer.h"
 
-#include <sstream>
+#include <cctype>
 
 #include "braid/io/json.h"
+#include "braid/io/quote.h"
 
 namespace braid::lab {
 
@@ -20,9 +21,21 @@ LabTokenizer LabTokenizer::of_model(const std::filesystem::path& directory) {
 }
 
 std::vector<text::TokenId> LabTokenizer::encode(std::string_view text) const {
+  const auto& words = vocabulary().words();
   std::vector<text::TokenId> ids;
-  std::istringstream words{std::string(text)};
-  for (std::string word; words >> word;) ids.push_back(vocabulary().id(word));
+  while (!text.empty()) {
+    std::int32_t longest = -1;
+    for (std::int32_t id = 0; id < std::ssize(words); ++id) {
+      const auto& word = words[static_cast<std::size_t>(id)];
+      const bool better = longest < 0 || word.size() > words[static_cast<std::size_t>(longest)].size();
+      if (text.starts_with(word) && better) longest = id;
+    }
+    const bool space = std::isspace(static_cast<unsigned char>(text[0])) != 0;
+    require(longest >= 0 || space, "the text has {}, which begins no word of the problem '{}'",
+            io::in_quotes(text.substr(0, text.find_first_of(" \n\t"))), problem_->name());
+    if (longest >= 0) ids.push_back(longest);
+    text.remove_prefix(longest >= 0 ? words[static_cast<std::size_t>(longest)].size() : 1);
+  }
   if (ids.empty() || ids.front() != Vocabulary::bos) ids.insert(ids.begin(), Vocabulary::bos);
   return ids;
 }

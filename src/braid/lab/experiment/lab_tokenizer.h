@@ -5,8 +5,8 @@
 
 namespace braid::lab {
 
-// In a model directory: {"problem": "swaps", "form": "tokens"}. Words are parted by white space; `encode`
-// puts <bos> first unless it is there.
+// In a model directory: {"problem": "swaps", "form": "tokens"}. `encode` takes the longest word at
+// each place, passes over white space that is no word, and puts <bos> first unless it is there.
 class LabTokenizer final : public text::Tokenizer {
  public:
   static constexpr std::string_view kFileName = "lab_problem.json";
