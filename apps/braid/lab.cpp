@@ -8,6 +8,7 @@ void add_lab(CLI::App& app) {
   lab->require_subcommand(1);
   add_lab_run(*lab);
   add_lab_report(*lab);
+  add_lab_inspect(*lab);
   add_lab_show(*lab);
 }
 

@@ -4,6 +4,7 @@
 
 namespace braid::app {
 
+void add_lab_inspect(CLI::App& lab);
 void add_lab_report(CLI::App& lab);
 void add_lab_run(CLI::App& lab);
 void add_lab_show(CLI::App& lab);
