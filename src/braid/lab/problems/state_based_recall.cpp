@@ -59,6 +59,8 @@ class IndexedBits final : public Problem {
   }
   void check(const Difficulty& difficulty) const override {
     check_limits(*this, difficulty, {.reveals = true, .bits = true, .reveal_kind = true});
+    require(bits_of(difficulty) <= kMaxBits, "{}: as many bits as actions are {}, more than {}: set bits",
+            name(), bits_of(difficulty), kMaxBits);
   }
   double chance(const Difficulty&) const override { return 0.5; }
 
