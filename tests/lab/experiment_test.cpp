@@ -35,6 +35,21 @@ TEST(Experiment, ErrorsNameFileAndField) {
   EXPECT_HOLDS(error_of("heads = 2", "heads = 2\nvocabulary_size = 3"), "'model.vocabulary_size' is 3, but");
 }
 
+TEST(Experiment, ThePapersConfigurationsAreReadable) {
+  for (const auto* name : {"recall", "tracking", "state_based_recall"}) {
+    const auto e = read_experiment(source_folder() / "configs/lab" / fmt::format("{}.toml", name));
+    EXPECT_EQ(e.runs().size(), e.grid.draws == 0 ? 100U : 50U) << name;
+    EXPECT_EQ(e.lengths, (std::vector<std::int64_t>{4, 8, 16, 32, 64, 128}));
+    EXPECT_EQ(e.loss, LossTokens::all);
+    const auto c = config_of(Architecture::hybrid_negative, e.hybrid);
+    EXPECT_EQ(c.count(model::LayerType::linear_attention), 3);
+    EXPECT_EQ(c.layers.back(), model::LayerType::full_attention);
+    const auto quick = read_experiment(source_folder() / "configs/lab/quick" / fmt::format("{}.toml", name));
+    EXPECT_EQ(quick.problem, e.problem);
+    EXPECT_EQ(quick.architectures.size(), 5U);
+  }
+}
+
 TEST(Experiment, GridsExpand) {
   const Grid grid{.learning_rates = {1e-4, 3e-4},
                   .schedules = {train::Decay::cosine, train::Decay::constant},
