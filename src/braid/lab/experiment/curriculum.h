@@ -26,7 +26,7 @@ struct Curriculum {
   std::vector<Stage> stages;
   Reveals reveals = Reveals::none;
   double without_reveals = 0;  // fraction of examples that have none
-  double earlier = 0;  // fraction of examples that are of an earlier stage, any of them alike
+  double earlier = 0;          // fraction of examples that are of an earlier stage, any of them alike
   // The run ends when so many checks in a row, all in the last stage, have this accuracy; 0: it does not.
   double stop_accuracy = 0;
   std::int64_t stop_checks = 1;
