@@ -5,8 +5,11 @@ namespace braid::app {
 
 void add_lab(CLI::App& app) {
   auto* lab =
-      app.add_subcommand("lab", "formal problems: show examples, build and verify models that solve them");
+      app.add_subcommand("lab", "formal problems: show, solve by hand-set weights, learn, look inside");
   lab->require_subcommand(1);
+  add_lab_run(*lab);
+  add_lab_report(*lab);
+  add_lab_inspect(*lab);
   add_lab_show(*lab);
   add_lab_build(*lab);
   add_lab_verify(*lab);

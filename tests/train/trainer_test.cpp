@@ -78,6 +78,18 @@ TEST(Trainer, SkippedRangesComputeNothing) {
   EXPECT_EQ(with.trainer.state(), without.trainer.state());
 }
 
+// The planned length is a bound: it does not change what a shorter batch gives.
+TEST(Trainer, ShorterSequencesGiveWhatAPlanOfTheirLengthGives) {
+  auto longer = small_training(), exact = small_training();
+  longer.data.sequence_length = 2 * kLength;
+  SmallTrainer a(longer, "cpu", Arithmetic::strict), b(exact, "cpu", Arithmetic::strict);
+  for (std::int64_t step = 1; step <= 3; ++step) {
+    const auto batch = random_batch(exact, 4, static_cast<std::uint64_t>(step));
+    EXPECT_EQ(a.trainer.step(batch, step).loss, b.trainer.step(batch, step).loss);
+  }
+  EXPECT_EQ(Snapshot(a.trainer), Snapshot(b.trainer));
+}
+
 TEST(Trainer, BatchWarmupTakesSmallerBatches) {
   auto config = small_training();
   config.batch_warmup = {{3, 2}};
@@ -91,7 +103,7 @@ TEST(Trainer, BatchWarmupTakesSmallerBatches) {
   }
   EXPECT_EQ(Snapshot(warming.trainer), Snapshot(two.trainer));
   EXPECT_HOLDS(message_of([&] { warming.trainer.step(random_batch(config, 2, 3), 3); }),
-               "step 3 trains 4 of 32");
+               "step 3 trains 4 of at most 32");
   warming.trainer.step(random_batch(config, 4, 3), 3);
   EXPECT_EQ(warming.trainer.work().step_peak(), warming.trainer.memory_plan().activations);
   EXPECT_EQ(warming.trainer.work().scratch_peak(), warming.trainer.memory_plan().scratch);

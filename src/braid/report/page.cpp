@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "braid/report/embed.h"
 #include "braid/report/spikes.h"
 
 namespace braid::report {
@@ -214,29 +215,12 @@ std::string page_data(const std::vector<RunLog>& runs, const PageOptions& option
   for (std::size_t i = 0; i < runs.size(); ++i) {
     data["runs"].push_back(run_json(runs, i, names[i], points));
   }
-  // Bytes that are no UTF-8 become U+FFFD; all that is not ASCII is escaped, U+2028 among it. What is left to
-  // escape stands only inside strings.
-  const auto text = data.dump(-1, ' ', true, Json::error_handler_t::replace);
-  std::string out;
-  out.reserve(text.size());
-  for (const char c : text) {
-    if (c == '<' || c == '>' || c == '&') {
-      out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
-    } else {
-      out += c;
-    }
-  }
-  return out;
+  return script_data(data);
 }
 
 std::string render_page(const std::vector<RunLog>& runs, const PageOptions& options) {
   require(!runs.empty(), "report: no runs: give the folder of at least one");
-  constexpr std::string_view mark = "{{data}}";
-  const std::string_view page = page_template();
-  const auto at = page.find(mark);
-  require(at != page.npos, "report: the page has no {}", mark);
-  return std::string(page.substr(0, at)) + page_data(runs, options) +
-         std::string(page.substr(at + mark.size()));
+  return filled_page(page_template(), page_data(runs, options));
 }
 
 }  // namespace braid::report

@@ -1,12 +1,5 @@
 #include "braid/train/run_folder.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
-
 #include "braid/io/checksums.h"
 #include "braid/model/weights.h"
 
@@ -21,7 +14,7 @@ std::string or_absent(const std::string& value) { return value.empty() ? "absent
 
 RunFolder::RunFolder(const RunConfig& config) : config_(config), folder_(config.folder) {
   fs::create_directories(checkpoints());
-  lock();
+  lock_.emplace(folder_, "training");
   const auto metrics = folder_ / "metrics.jsonl";
   // A start that failed before its first result, on a mistyped path say, binds nobody to its recipe.
   begun_ = complete() || !fs::is_empty(checkpoints()) || (fs::exists(metrics) && fs::file_size(metrics) != 0);
@@ -31,20 +24,6 @@ RunFolder::RunFolder(const RunConfig& config) : config_(config), folder_(config.
   }
   metrics_ = std::make_unique<io::AppendFile>(metrics);
   timing_ = std::make_unique<io::AppendFile>(folder_ / "timing.jsonl");
-}
-
-RunFolder::~RunFolder() {
-  if (lock_ >= 0) ::close(lock_);
-}
-
-void RunFolder::lock() {
-  const auto path = folder_ / ".lock";
-  lock_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (lock_ < 0) fail("{}: cannot open: {}", path.string(), std::strerror(errno));
-  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
-    ::close(lock_);
-    fail("{}: another process is training in this folder", folder_.string());
-  }
 }
 
 void RunFolder::bind_recipe() {

@@ -7,6 +7,7 @@
 //   model/             the trained model, once the run is complete
 #pragma once
 #include "braid/io/append_file.h"
+#include "braid/io/folder_lock.h"
 #include "braid/text/tokenizer.h"
 #include "braid/train/recipe_changes.h"
 #include "braid/train/trainer.h"
@@ -18,7 +19,6 @@ class RunFolder {
   // Makes the folder, locks it against other processes, checks the recipe, and clears what a killed process
   // left.
   explicit RunFolder(const RunConfig& config);
-  ~RunFolder();
   RunFolder(const RunFolder&) = delete;
   RunFolder& operator=(const RunFolder&) = delete;
 
@@ -36,12 +36,11 @@ class RunFolder {
   io::AppendFile& timing() { return *timing_; }
 
  private:
-  void lock();
   void bind_recipe();
 
   const RunConfig& config_;
   fs::path folder_;
-  int lock_ = -1;
+  std::optional<io::FolderLock> lock_;
   bool begun_ = false;  // an earlier process has left results
   std::unique_ptr<io::AppendFile> metrics_, timing_;
 };

@@ -263,8 +263,8 @@ void Trainer::train_on(const data::Batch& batch, std::int64_t step, StepResult& 
 
 StepResult Trainer::step(const data::Batch& batch, std::int64_t step) {
   const auto expected = instances_in(config_, step);
-  require(batch.instances == expected && batch.sequence_length == config_.data.sequence_length,
-          "trainer: the batch has {} sequences of {}, step {} trains {} of {}", batch.instances,
+  require(batch.instances == expected && batch.sequence_length <= config_.data.sequence_length,
+          "trainer: the batch has {} sequences of {}, step {} trains {} of at most {}", batch.instances,
           batch.sequence_length, step, expected, config_.data.sequence_length);
   constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
   StepResult result{.loss = kNone,

@@ -31,12 +31,18 @@ struct ScoreResult {
   std::uint64_t saturated = 0;
 };
 
+// The loss or a gradient of a step is not finite: the run diverged, or its data are broken.
+struct NotFinite : Error {
+  using Error::Error;
+};
+
 class Trainer {
  public:
   Trainer(const Backend& backend, const RunConfig& config);
 
-  // One optimiser step, counted from 1, on instances_in(step) instances. Throws, leaving parameters and
-  // moments untouched, when the loss or a gradient is not finite; the error names where that began.
+  // One optimiser step, counted from 1, on instances_in(step) instances of at most data.sequence_length
+  // tokens. Throws NotFinite, leaving parameters and moments untouched, when the loss or a gradient is not
+  // finite; the error names where that began.
   StepResult step(const data::Batch& batch, std::int64_t step);
   // The loss of every token (0 where nothing is predicted) of at most batch_size instances, of which more
   // than micro_batch_size must be a multiple of it or a last part.
@@ -55,6 +61,10 @@ class Trainer {
 
   const Backend& backend() const { return backend_; }
   DType activations() const { return activations_; }
+  // What the layers compute with: the parameters, or their copy in bf16.
+  const model::Parameters& weights() const {
+    return activations_ == DType::bf16 ? compute_.tree() : parameters_.tree();
+  }
   const model::ParameterSet& parameters() const { return parameters_; }
   const model::ParameterSet& first_moment() const { return first_; }
   const model::ParameterSet& second_moment() const { return second_; }
@@ -91,11 +101,6 @@ class Trainer {
   [[noreturn]] void stop(const data::Batch& batch, std::int64_t step, const Measured& measured);
   // Values clamped since the last call. To be called where the device is waited for anyway.
   std::uint64_t newly_saturated();
-  // What the layers compute with.
-  const model::Parameters& weights() const {
-    return activations_ == DType::bf16 ? compute_.tree() : parameters_.tree();
-  }
-
   const Backend& backend_;
   const RunConfig& config_;
   DType activations_;

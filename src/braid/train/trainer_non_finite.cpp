@@ -33,8 +33,9 @@ std::string Trainer::cause_of_non_finite(const data::Batch& batch) {
 }
 
 void Trainer::stop(const data::Batch& batch, std::int64_t step, const Measured& m) {
-  fail("step {}: {}; loss {}, gradient norm {}: lower schedule.learning_rate or look at the data", step,
-       cause_of_non_finite(batch), m.loss, m.gradient_norm);
+  throw NotFinite(
+      fmt::format("step {}: {}; loss {}, gradient norm {}: lower schedule.learning_rate or look at the data",
+                  step, cause_of_non_finite(batch), m.loss, m.gradient_norm));
 }
 
 void Trainer::require_finite(std::int64_t step) {

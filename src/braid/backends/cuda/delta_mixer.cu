@@ -95,7 +95,7 @@ struct Convolution {
 };
 
 template <int kRows, class T>
-__global__ void __launch_bounds__(kThreads, kRows <= 6 ? 6 : 1)
+__global__ void __launch_bounds__(kThreads, kRows <= 6 ? 8 : 1)
     mixer_kernel(__grid_constant__ const Step<T> s) {
   __shared__ float sums[kSumFloats<kColumns>], mixed[kMostChannels<kRows>], squares;
   const Place at(s.p, static_cast<std::int32_t>(blockIdx.x), kColumns);

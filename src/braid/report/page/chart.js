@@ -1,13 +1,13 @@
 // One chart: lines over a shared x axis, with a read-out at the pointer and a range chosen by dragging.
-// A line is {run, label, colour, dash, raw, x: [], y: [], low: [] or null, high: [] or null, smooth: bool};
+// A line is {run, label, colour, dash, width, opacity, x: [], y: [], low: [] or null, high: [] or null, smooth: bool};
 // a mark is {run, x, y or null, colour, kind: "spike" or "skip", label}. `view` is shared by all charts:
 // {axis, range: [low, high] or null, smoothing, hidden: Set of runs, redraw()}.
 
 const margin = {left: 62, right: 14, top: 12, bottom: 44};
 
 class Chart {
-  // options: {title, unit, log: starts logarithmic, robust: the range leaves out
-  // extremes, lines(view), marks(view)}
+  // options: {title, unit, log: starts logarithmic, robust: the range leaves out extremes, lines(view),
+  // marks(view), range: of y, fixed and linear, xLabel: (x) => text where x stands for something else}
   constructor(view, options) {
     this.view = view;
     this.options = options;
@@ -18,7 +18,7 @@ class Chart {
     this.title = element("h3", {}, options.title + " ", element("span", {class: "unit"}, options.unit));
     this.toggle = element("button", {type: "button"}, "log scale");
     this.toggle.addEventListener("click", () => { this.setLog(!this.log); view.redraw(); });
-    this.figure = element("figure", {}, element("figcaption", {}, this.title, this.toggle), this.plot, this.tip);
+    this.figure = element("figure", {}, element("figcaption", {}, this.title, options.range ? "" : this.toggle), this.plot, this.tip);
     this.setLog(this.log);
     this.listen();
     new ResizeObserver(() => this.draw()).observe(this.plot);
@@ -97,7 +97,9 @@ class Chart {
     const aside = this.options.robust ? Math.floor(values.length * 0.03) : 0;  // extremes may run off the chart
     let y0 = values[aside], y1 = values[values.length - 1 - aside];
     if (x0 === x1) { x0 -= 1; x1 += 1; }
-    if (this.log) {
+    if (this.options.range) {
+      this.y = this.options.range;
+    } else if (this.log) {
       if (y0 === y1) { y0 /= 2; y1 *= 2; }
       const room = Math.pow(y1 / y0, 0.05);
       this.y = [y0 / room, y1 * room];
@@ -129,7 +131,7 @@ class Chart {
       grid.append(svg("line", {class: "grid", x1: margin.left, x2: right, y1: y, y2: y}));
       labels.append(svg("text", {x: margin.left - 7, y: y + 4, "text-anchor": "end"}, text));
     });
-    tickLabels(xs).forEach((text, i) => {
+    (this.options.xLabel ? xs.map(this.options.xLabel) : tickLabels(xs)).forEach((text, i) => {
       const x = this.toX(xs[i]);
       grid.append(svg("line", {class: "grid", x1: x, x2: x, y1: margin.top, y2: bottom}));
       labels.append(svg("text", {x: Math.min(x, right - 12), y: bottom + 17, "text-anchor": "middle"}, text));
@@ -166,9 +168,9 @@ class Chart {
     } else if (line.faint) {
       into.append(svg("path", {...stroke, class: "raw", "stroke-width": 1, d: this.path(line.x, line.y)}));
     }
-    into.append(svg("path", {...stroke, "stroke-width": 1.8, "stroke-dasharray": line.dash || "none",
-                             d: this.path(line.x, line.drawn)}));
-    if (line.x.length <= 40) {
+    into.append(svg("path", {...stroke, "stroke-width": line.width || 1.8, "stroke-dasharray": line.dash || "none",
+                             opacity: line.opacity || 1, d: this.path(line.x, line.drawn)}));
+    if (line.x.length <= 40 && !line.opacity) {
       line.x.forEach((x, i) => {
         const y = line.drawn[i];
         if (x === null || y === null || (this.log && y <= 0)) return;
@@ -248,7 +250,8 @@ class Chart {
     if (nearest === null) { this.tip.hidden = true; return; }
     const cross = this.toX(nearest);
     this.overlay.append(svg("path", {class: "cross", fill: "none", d: `M${cross} ${margin.top}V${bottom}`}));
-    const heading = `${axisNames[this.view.axis]} ${whole(Math.round(nearest))}`;
+    const atX = this.options.xLabel ? this.options.xLabel(nearest) : whole(Math.round(nearest));
+    const heading = `${axisNames[this.view.axis]} ${atX}`;
     this.tip.replaceChildren(element("div", {}, heading), element("table", {}, body));
     this.tip.hidden = false;
     const outer = this.figure.getBoundingClientRect(), inner = this.plot.getBoundingClientRect();

@@ -1,4 +1,5 @@
-# cmake -DFILES=page.html;… -DOUTPUT=page_template.cpp -P embed_page.cmake
+# cmake -DFILES=page.html;… -DOUTPUT=page_template.cpp -DHEADER=braid/report/page.h -DNAMESPACE=braid::report
+#   -DFUNCTION=page_template -P embed_page.cmake
 # Puts each further file where the first says {{its name}}, and writes the whole as a C++ string.
 list(POP_FRONT FILES first)
 file(READ "${first}" page)
@@ -16,11 +17,11 @@ if(NOT at EQUAL -1)
   message(FATAL_ERROR "${first}: the page holds the end of its own C++ string")
 endif()
 file(WRITE "${OUTPUT}" "// Made by embed_page.cmake.
-#include \"braid/report/page.h\"
+#include \"${HEADER}\"
 
-namespace braid::report {
+namespace ${NAMESPACE} {
 
-std::string_view page_template() { return R\"braid_page(${page})braid_page\"; }
+std::string_view ${FUNCTION}() { return R\"braid_page(${page})braid_page\"; }
 
-}  // namespace braid::report
+}  // namespace ${NAMESPACE}
 ")
