@@ -5,6 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export LC_ALL=C
+. scripts/common.sh
 
 setup=yes
 for argument in "$@"; do
@@ -14,24 +15,12 @@ for argument in "$@"; do
   esac
 done
 
-braid=build/release/bin/braid
 models=(hybrid transformer)
 prompt='The people of this country'
 
-# title TEXT: the heading of a part, with the time since the start.
-title() { printf '\n== %s  [%d:%02d]\n' "$1" $((SECONDS / 60)) $((SECONDS % 60)); }
-
 if [ $setup = yes ]; then bash scripts/setup.sh; fi
 
-title 'build'
-log=build/demo.log
-mkdir -p build
-if ! { cmake --preset release && cmake --build --preset release --target braid; } >"$log" 2>&1; then
-  tail -n 40 "$log" >&2
-  printf 'demo: error: the build failed; its last lines are above, all of it in %s\n' "$log" >&2
-  exit 1
-fi
-printf '%s is ready\n' "$braid"
+build_braid demo
 
 for model in "${models[@]}"; do
   title "train the $model (configs/demo/$model.toml)"

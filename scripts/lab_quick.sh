@@ -6,6 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export LC_ALL=C
+. scripts/common.sh
 # Where cores are shared, threads that spin while they wait take them from those that work.
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 
@@ -13,22 +14,11 @@ setup=yes
 if [ "${1:-}" = --no-setup ]; then setup=no && shift; fi
 options=("$@")
 
-braid=build/release/bin/braid
 quick=runs/lab/quick
-
-# title TEXT: the heading of a part, with the time since the start.
-title() { printf '\n== %s  [%d:%02d]\n' "$1" $((SECONDS / 60)) $((SECONDS % 60)); }
 
 if [ $setup = yes ]; then bash scripts/setup.sh; fi
 
-title 'build'
-log=build/lab_quick.log
-mkdir -p build
-if ! { cmake --preset release && cmake --build --preset release --target braid; } >"$log" 2>&1; then
-  tail -n 40 "$log" >&2
-  printf 'lab_quick: error: the build failed; its last lines are above, all of it in %s\n' "$log" >&2
-  exit 1
-fi
+build_braid lab_quick
 
 for task in tracking recall state_based_recall; do
   title "$task (configs/lab/quick/$task.toml)"

@@ -6,6 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export LC_ALL=C
+. scripts/common.sh
 # Where cores are shared, threads that spin while they wait take them from those that work.
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 
@@ -13,14 +14,10 @@ setup=yes
 if [ "${1:-}" = --no-setup ]; then setup=no && shift; fi
 device=("$@")
 
-braid=build/release/bin/braid
 corpus=data/quickstart.jsonl.zst
 quick=runs/quick
 validation=$quick/data/validation.u16
 tasks=$quick/sets/tasks.jsonl
-
-# title TEXT: the heading of a part, with the time since the start.
-title() { printf '\n== %s  [%d:%02d]\n' "$1" $((SECONDS / 60)) $((SECONDS % 60)); }
 
 # train STAGE: a stage by its recipe.
 train() {
@@ -46,15 +43,7 @@ steps() { sed -n 's/^steps = \([0-9]*\).*/\1/p' "configs/quick/$1.toml"; }
 
 if [ $setup = yes ]; then bash scripts/setup.sh; fi
 
-title 'build'
-log=build/quick.log
-mkdir -p build
-if ! { cmake --preset release && cmake --build --preset release --target braid; } >"$log" 2>&1; then
-  tail -n 40 "$log" >&2
-  printf 'quick: error: the build failed; its last lines are above, all of it in %s\n' "$log" >&2
-  exit 1
-fi
-printf '%s is ready\n' "$braid"
+build_braid quick
 
 title 'instruction, preference and task sets, made from the corpus by rule'
 if [ ! -e "$quick/sets/exercises.jsonl" ]; then
