@@ -1,14 +1,11 @@
-#include <unistd.h>
-
 #include <algorithm>
-#include <chrono>
 #include <csignal>
-#include <cstdio>
 #include <thread>
 
 #include "braid/lab/experiment/experiment_run.h"
 #include "braid/lab/report/summary.h"
 #include "lab.h"
+#include "status_line.h"
 #include "stop_signals.h"
 
 namespace braid::app {
@@ -23,21 +20,11 @@ struct Options {
 
 constexpr int kMostJobs = 256, kGpuJobs = 8;
 
-std::string duration(double seconds) {
-  const auto s = static_cast<std::int64_t>(seconds + 0.5);
-  if (s >= 3600) return fmt::format("{}h{:02}m", s / 3600, s / 60 % 60);
-  return fmt::format("{}m{:02}s", s / 60, s % 60);
-}
-
 // Lines, and one below them that follows the grid: rewritten in place on a terminal, else twice a minute.
 class Progress {
  public:
   void grid(const lab::GridProgress& p) {
-    const auto now = std::chrono::steady_clock::now();
-    if (printed_ && now - shown_ < (terminal_ ? std::chrono::milliseconds(500) : std::chrono::seconds(30)))
-      return;
-    printed_ = true;
-    shown_ = now;
+    if (!status_.due()) return;
     auto text = fmt::format("{}/{} runs", p.finished, p.runs);
     if (p.failed > 0) text += fmt::format(", {} failed", p.failed);
     if (p.seconds_left > 0) {
@@ -49,25 +36,16 @@ class Progress {
       text += fmt::format("  | {} {}/{} n {} acc {:.3f}", run.name, c.step, run.progress.steps, c.n,
                           static_cast<double>(c.correct) / static_cast<double>(c.samples));
     }
-    if (terminal_) {
-      const std::size_t width = 200;
-      fmt::print("\r\033[K{}", text.substr(0, width));
-      open_ = true;
-    } else {
-      fmt::print("{}\n", text);
-    }
-    std::fflush(stdout);
+    constexpr std::size_t kWidth = 200;
+    status_.show(status_.terminal() ? text.substr(0, kWidth) : text);
   }
   void line(const std::string& text) {
-    if (open_) fmt::print("\r\033[K");
-    open_ = false;
-    fmt::print("{}\n", text);
-    std::fflush(stdout);
+    status_.erase();
+    status_.line(text);
   }
 
  private:
-  bool terminal_ = ::isatty(1) == 1, open_ = false, printed_ = false;
-  std::chrono::steady_clock::time_point shown_;
+  StatusLine status_{{.terminal = std::chrono::milliseconds(500), .elsewhere = std::chrono::seconds(30)}};
 };
 
 // One backend for each job; on the cpu they share its threads.

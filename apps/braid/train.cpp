@@ -1,11 +1,9 @@
-#include <unistd.h>
-
-#include <chrono>
 #include <csignal>
 
 #include "braid/train/run.h"
 #include "command.h"
 #include "memory_text.h"
+#include "status_line.h"
 #include "stop_signals.h"
 #include "table.h"
 
@@ -18,39 +16,21 @@ struct Options {
   BackendOptions backend;
 };
 
-std::string duration(double seconds) {
-  const auto s = static_cast<std::int64_t>(seconds + 0.5);
-  if (s >= 3600) return fmt::format("{}h{:02}m", s / 3600, s / 60 % 60);
-  return fmt::format("{}m{:02}s", s / 60, s % 60);
-}
-
 // One line that follows the run: rewritten in place on a terminal, otherwise one every ten seconds.
 class Progress {
  public:
   void step(const train::StepProgress& p) {
     warn(p.step, "training", p.result.saturated);
-    const auto now = std::chrono::steady_clock::now();
     const bool last = p.step == p.steps;
-    if (!last && printed_ &&
-        now - shown_ < (terminal_ ? std::chrono::milliseconds(200) : std::chrono::seconds(10))) {
-      return;
-    }
-    printed_ = true;
-    shown_ = now;
+    if (!status_.due(last ? StatusLine::When::now : StatusLine::When::by_pace)) return;
     auto line =
         fmt::format("step {}/{}  loss {:.4f}  norm {:.2f}  lr {:.2e}  {:.0f} tok/s  {:.0f} GFLOP/s  left {}",
                     p.step, p.steps, p.result.loss, p.result.gradient_norm, p.result.learning_rate,
                     p.tokens_per_second, p.flops_per_second / 1e9, duration(p.seconds_left));
     if (p.result.skipped) line += "  skipped";
     if (p.result.saturated > 0) line += fmt::format("  saturated {}", p.result.saturated);
-    if (terminal_) {
-      fmt::print("\r\033[K{}", line);
-      open_ = true;
-      if (last) end_line();
-    } else {
-      fmt::print("{}\n", line);
-    }
-    std::fflush(stdout);
+    status_.show(line);
+    if (last) status_.keep();
   }
   // The first time; metrics.jsonl has them all.
   void warn(std::int64_t step, const char* work, std::uint64_t saturated) {
@@ -60,18 +40,13 @@ class Progress {
                      saturation_text(saturated)));
   }
   void line(const std::string& text) {
-    end_line();
-    fmt::print("{}\n", text);
-    std::fflush(stdout);
+    status_.keep();
+    status_.line(text);
   }
 
  private:
-  void end_line() {
-    if (open_) fmt::print("\n");
-    open_ = false;
-  }
-  bool terminal_ = ::isatty(1) == 1, open_ = false, printed_ = false, warned_ = false;
-  std::chrono::steady_clock::time_point shown_;
+  StatusLine status_{{.terminal = std::chrono::milliseconds(200), .elsewhere = std::chrono::seconds(10)}};
+  bool warned_ = false;
 };
 
 void run(const Options& o) {
