@@ -45,6 +45,10 @@ void add_gpu_bench(CLI::App& bench) {
   gpu->add_option("--context", o->context, "tokens before decoding")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
+  gpu->add_option("--sequences", o->sequences, "decoded at once, one row of the table each")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
   gpu->add_option("--decode-tokens", o->decode_tokens, "timed tokens")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();

@@ -18,6 +18,7 @@ struct Options {
   std::string model = "olmo-hybrid-7b";
   std::vector<std::string> parts{"ops", "gradients", "prefill", "decode", "step"};
   std::int64_t batch_size = 1, length = 8192, steps = 3, context = 1024, decode_tokens = 64;
+  std::vector<std::int64_t> sequences{1, 16};
   std::string recompute = "none";
   bool by_op = false;
 };

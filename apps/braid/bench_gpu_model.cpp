@@ -163,8 +163,7 @@ void bench_inference(const Backend& backend, const Ceilings& ceilings, Filler& f
   for (const auto& [spec, t] : model::list(weights.tree(), c)) {
     if (spec.role != nn::ParameterRole::embedding) parameter_bytes += static_cast<std::int64_t>(t.bytes());
   }
-  for (const std::int64_t sequences : {1, 16}) {
-    if (getenv("SEQ") && atoi(getenv("SEQ")) != sequences) continue;
+  for (const std::int64_t sequences : o.sequences) {
     model::Session session(
         backend, c, weights.tree(),
         {.sequences = sequences, .capacity = o.context + 4 * o.decode_tokens + 8, .max_tokens = 1024});

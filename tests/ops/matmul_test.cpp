@@ -15,24 +15,24 @@ using ops::Accumulate;
 using ops::Transpose;
 using test::Trial;
 
-enum class Weights { as_activations, bf16 };
+enum class WeightType { as_activations, bf16 };
 enum class Output { as_activations, accumulator };
 enum class Adds { nothing, own_values, addend };
 
 struct Variant {
   ops::MatmulOptions options;  // without the addend
   Adds adds = Adds::nothing;
-  Weights weights = Weights::as_activations;
+  WeightType weights = WeightType::as_activations;
   Output output = Output::as_activations;
 };
 
 // f32 activations on bf16 weights are for the cpu; cuda has bf16 activations, whose products may be f32.
-std::vector<std::pair<Weights, Output>> dtype_variants() {
+std::vector<std::pair<WeightType, Output>> dtype_variants() {
   if (test::testing_cuda()) {
-    return {{Weights::as_activations, Output::as_activations},
-            {Weights::as_activations, Output::accumulator}};
+    return {{WeightType::as_activations, Output::as_activations},
+            {WeightType::as_activations, Output::accumulator}};
   }
-  return {{Weights::as_activations, Output::as_activations}, {Weights::bf16, Output::as_activations}};
+  return {{WeightType::as_activations, Output::as_activations}, {WeightType::bf16, Output::as_activations}};
 }
 
 std::vector<Variant> variants() {
@@ -53,7 +53,7 @@ std::vector<Variant> variants() {
 std::string to_string(const test::MatmulCase& c, const Variant& v) {
   return fmt::format("m {} n {} k {}, transpose {} {}, adds {}{}{}", c.m, c.n, c.k,
                      v.options.a == Transpose::yes, v.options.b == Transpose::yes, static_cast<int>(v.adds),
-                     v.weights == Weights::bf16 ? ", bf16 weights" : "",
+                     v.weights == WeightType::bf16 ? ", bf16 weights" : "",
                      v.output == Output::accumulator ? ", f32 output" : "");
 }
 
@@ -69,7 +69,7 @@ void run(Trial& t, const test::MatmulCase& c, const Variant& variant, std::int64
     shape.dims[0] += skip;
     return shape;
   };
-  const bool bf16 = variant.weights == Weights::bf16;
+  const bool bf16 = variant.weights == WeightType::bf16;
   const DType out = variant.output == Output::accumulator ? t.accumulator() : t.dtype;
   const Tensor a = rows_from(t.tensors.normal("a", t.dtype, more(stored(c.m, c.k, o.a))));
   const Tensor b = bf16
@@ -103,7 +103,7 @@ TEST(Matmul, LargeProducts) {
                                     {.m = 16, .n = 130, .k = 520},
                                     {.m = 29, .n = 41, .k = 1160}}) {
     for (const auto& v : variants()) {
-      if (v.weights == Weights::bf16) continue;
+      if (v.weights == WeightType::bf16) continue;
       test::expect_backends_agree(to_string(c, v), [&](Trial& t) { run(t, c, v); });
     }
   }
@@ -233,25 +233,55 @@ TEST(Matmul, StrictRowsDoNotDependOnOtherRows) {
   }
 }
 
-// The same on cuda in bf16; there the few rows of a decoding step keep their bits in fast arithmetic too.
+// The same on cuda in bf16; there the few rows of a decoding step keep their bits in fast arithmetic too, up
+// to 8 of them and from 9 to 32.
 TEST(Matmul, CudaRowsDoNotDependOnOtherRows) {
   if (!test::testing_cuda()) GTEST_SKIP() << "BRAID_TEST_BACKEND is not cuda";
   test::TestContext& context = test::cuda_context();
-  for (const auto arithmetic : {Arithmetic::fast, Arithmetic::strict}) {
+  struct Case {
+    Arithmetic arithmetic;
+    std::int64_t most;
+    std::vector<std::int64_t> rows;
+  };
+  for (const auto& [arithmetic, most, fewer] :
+       {Case{Arithmetic::fast, 8, {1, 2, 3, 5, 6}}, Case{Arithmetic::fast, 32, {9, 16, 17, 30}},
+        Case{Arithmetic::strict, 70, {1, 2, 3, 5, 6}}}) {
     Context ctx = *context;
     ctx.arithmetic = arithmetic;
     test::TestTensors tensors(4, DType::bf16, test::Contents::real, context.backend().memory);
-    const std::int64_t most = arithmetic == Arithmetic::fast ? 8 : 70;
     const Tensor a = tensors.normal("a", DType::bf16, {most, 1032});
     const Tensor b = tensors.normal("b", DType::bf16, {130, 1032});
     const Tensor all = tensors.make(DType::f32, {most, 130});
     ops::matmul(ctx, all, a, b, {.b = Transpose::yes});
-    for (const std::int64_t rows : {1, 2, 3, 5, 6}) {
+    for (const std::int64_t rows : fewer) {
       const Tensor some = tensors.make(DType::f32, {rows, 130});
       ops::matmul(ctx, some, rows_of(a, 2, rows), b, {.b = Transpose::yes});
-      test::expect_same(tensors.on_host(some), rows_of(tensors.on_host(all), 2, rows),
-                        fmt::format("{} rows, {}", rows, arithmetic == Arithmetic::fast ? "fast" : "strict"));
+      test::expect_same(
+          tensors.on_host(some), rows_of(tensors.on_host(all), 2, rows),
+          fmt::format("{} rows of {}, {}", rows, most, arithmetic == Arithmetic::fast ? "fast" : "strict"));
     }
+  }
+}
+
+// Weights that are fetched before their turn are the same weights.
+TEST(Matmul, CudaConstantWeightsChangeNoBits) {
+  if (!test::testing_cuda()) GTEST_SKIP() << "BRAID_TEST_BACKEND is not cuda";
+  test::TestContext& context = test::cuda_context();
+  Context ctx = *context;
+  test::TestTensors tensors(5, DType::bf16, test::Contents::real, context.backend().memory);
+  for (const std::int64_t columns : {60, 3000}) {
+    const auto name = [&](const char* what) { return fmt::format("{} of {}", what, columns); };
+    const Tensor x = tensors.normal(name("x"), DType::bf16, {16, 2056});
+    const Tensor weight = tensors.normal(name("weight"), DType::bf16, {columns, 2056});
+    const Tensor first = tensors.make(DType::f32, {16, columns});
+    ops::matmul(ctx, first, x, weight, {.b = Transpose::yes});
+    ctx.weights = Weights::constant;
+    for (int repeat = 0; repeat < 20; ++repeat) {
+      const Tensor again = tensors.make(DType::f32, {16, columns});
+      ops::matmul(ctx, again, x, weight, {.b = Transpose::yes});
+      test::expect_same(tensors.on_host(again), tensors.on_host(first), name("columns"));
+    }
+    ctx.weights = Weights::may_change;
   }
 }
 

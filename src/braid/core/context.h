@@ -15,6 +15,10 @@ struct BackendState {
 // strict: each row's bits also do not depend on which other rows are in the call.
 enum class Arithmetic : std::uint8_t { fast, strict };
 
+// constant: nothing given to the device since the host last wrote or read its memory writes the weights of
+// matrix products, so that kernels may fetch them before their turn.
+enum class Weights : std::uint8_t { may_change, constant };
+
 struct Context {
   Device device = Device::cpu;
   const OpTable* ops = nullptr;
@@ -22,6 +26,7 @@ struct Context {
   BackendState* state = nullptr;
   Arithmetic arithmetic = Arithmetic::fast;
   Memory* memory = nullptr;  // what the tensors lie in; null on dry runs
+  Weights weights = Weights::may_change;
 };
 
 }  // namespace braid

@@ -1,8 +1,6 @@
-// One launch for the core of a Gated DeltaNet layer in decoding. A cluster of blocks shares a head: each
-// holds some columns of its state, all convolve the head's q and k, and the norm's squares go from block to
-// block. Every state is read and written once, so the floor is that of gated_delta/step.cu.
-#include <cooperative_groups.h>
-
+// One launch for the core of a Gated DeltaNet layer in decoding. A block has a head, each of its warps 32
+// columns of the head's state, whole, in registers: only the convolved token and the norm's squares go
+// between warps. Every state is read and written once, so the floor is that of gated_delta/step.cu.
 #include <cmath>
 
 #include "braid/backends/cuda/device/approximate.cuh"
@@ -15,169 +13,173 @@
 namespace braid::cuda {
 namespace {
 
-using namespace delta;
-namespace cg = cooperative_groups;
-
-constexpr int kTaps = 4, kKept = kTaps - 1, kColumns = 4, kMostSlices = 8;
-// That one block convolves, at most, with kRows rows of the state to a thread.
-template <int kRows>
-constexpr int kMostChannels = 2 * kRows* kGroups + kLanes* kColumns;
+constexpr int kTaps = 4, kKept = kTaps - 1;
+// A warp: 8 lanes of 4 columns, times 4 groups of rows.
+constexpr int kLanes = 8, kGroups = 4, kColumns = 4, kWarpColumns = kLanes * kColumns;
+constexpr int kMostKeyWidth = 128, kMostValueWidth = 256, kMostWarps = kMostValueWidth / kWarpColumns;
 
 template <class T>
 struct Step {
-  Problem<T> p;  // q, k, v, log_decay, beta and offsets are not read
   T *y, *convolution_state;
   float* state;
   const T *projected, *gate;
   const float *ab, *convolution, *a_log, *dt_bias, *norm;
   std::int64_t channels;
-  float beta_scale, epsilon;
+  std::int32_t heads, dk, dv;
+  float scale, beta_scale, epsilon;
 };
 
-// The channels that one block convolves: q and k of its head, then its columns of v.
-struct Channels {
-  std::int32_t dk, dv, heads, head, first, count;  // first: of the columns
-
-  __device__ __forceinline__ Channels(const Place& at, std::int32_t all_heads)
-      : dk(at.dk),
-        dv(at.dv),
-        heads(all_heads),
-        head(at.head),
-        first(at.slice * kLanes * kColumns),
-        count(2 * at.dk + min(kLanes * kColumns, at.dv - first)) {}
-  // Where channel i of the block lies among all.
-  __device__ __forceinline__ std::int64_t place(int i) const {
-    if (i < dk) return std::int64_t{head} * dk + i;
-    if (i < 2 * dk) return std::int64_t{heads} * dk + std::int64_t{head} * dk + (i - dk);
-    return 2 * std::int64_t{heads} * dk + std::int64_t{head} * dv + first + (i - 2 * dk);
-  }
-};
-
-// Each thread's channels: inputs that stay in the state, and the results in shared memory.
-template <int kRows, class T>
+// Convolves the head's q, k and v into shared memory, and shifts the convolution's state.
+template <class T>
 struct Convolution {
-  static constexpr int kEach = (kMostChannels<kRows> + kThreads - 1) / kThreads;
-  T kept[kEach][kKept];
+  const Step<T>& s;
+  std::int64_t token;
+  std::int32_t head;
 
-  __device__ __forceinline__ void run(float* mixed, const Step<T>& s, const Channels& channels,
-                                      std::int64_t token) {
+  struct Channel {
+    T old[kKept], now;
+    Elements<float, kTaps> taps;
+    std::int64_t at;
+  };
+  // Channel i of the head, in the order q, k, v.
+  __device__ __forceinline__ Channel load(std::int32_t i) const {
+    Channel c;
+    const std::int64_t keys = std::int64_t{s.heads} * s.dk;
+    c.at = i < s.dk       ? std::int64_t{head} * s.dk + i
+           : i < 2 * s.dk ? keys + std::int64_t{head} * s.dk + (i - s.dk)
+                          : 2 * keys + std::int64_t{head} * s.dv + (i - 2 * s.dk);
+    const T* old = s.convolution_state + token * kKept * s.channels + c.at;
 #pragma unroll
-    for (int j = 0; j < kEach; ++j) {
-      const int i = j * kThreads + static_cast<int>(threadIdx.x);
-      if (i >= channels.count) break;
-      const std::int64_t c = channels.place(i);
-      const T* old = s.convolution_state + token * kKept * s.channels + c;
-      const auto taps = load_constant<kTaps>(s.convolution + c * kTaps);
-      const T now = s.projected[token * s.channels + c], first = old[0];
-      kept[j][0] = old[s.channels];
-      kept[j][1] = old[2 * s.channels];
-      kept[j][2] = now;
-      float sum = taps[3] * to_float(now);
-      sum = fmaf(taps[0], to_float(first), sum);
-      sum = fmaf(taps[1], to_float(kept[j][0]), sum);
-      sum = fmaf(taps[2], to_float(kept[j][1]), sum);
-      mixed[i] = to_float(from_float<T>(sum * fast_sigmoid(sum)));  // as the op that stores it
-    }
+    for (int w = 0; w < kKept; ++w) c.old[w] = old[w * s.channels];
+    c.now = s.projected[token * s.channels + c.at];
+    c.taps = load_constant<kTaps>(s.convolution + c.at * kTaps);
+    return c;
   }
-  // q and k belong to all blocks of the head; one of them keeps them, when all have read.
-  __device__ __forceinline__ void keep(const Step<T>& s, const Channels& channels, std::int64_t token,
-                                       bool keeps_keys) const {
+  __device__ __forceinline__ float finish(const Channel& c) const {
+    float sum = c.taps[3] * to_float(c.now);
 #pragma unroll
-    for (int j = 0; j < kEach; ++j) {
-      const int i = j * kThreads + static_cast<int>(threadIdx.x);
-      if (i >= channels.count) break;
-      if (i < 2 * channels.dk && !keeps_keys) continue;
-      T* state = s.convolution_state + token * kKept * s.channels + channels.place(i);
-#pragma unroll
-      for (int w = 0; w < kKept; ++w) state[w * s.channels] = kept[j][w];
-    }
+    for (int w = 0; w < kKept; ++w) sum = fmaf(c.taps[w], to_float(c.old[w]), sum);
+    T* state = s.convolution_state + token * kKept * s.channels + c.at;
+    state[0] = c.old[1];
+    state[s.channels] = c.old[2];
+    state[2 * s.channels] = c.now;
+    return to_float(from_float<T>(sum * fast_sigmoid(sum)));  // as the op that stores it
   }
 };
 
+// kRows: of the state, to a thread.
 template <int kRows, class T>
-__global__ void __launch_bounds__(kThreads, kRows <= 6 ? 8 : 1)
-    mixer_kernel(__grid_constant__ const Step<T> s) {
-  __shared__ float sums[kSumFloats<kColumns>], mixed[kMostChannels<kRows>], squares;
-  const Place at(s.p, static_cast<std::int32_t>(blockIdx.x), kColumns);
-  const Channels channels(at, s.p.heads);
-  const std::int64_t token = at.segment;
-  float* matrix = matrix_of(s.state, token, s.p.heads, at);
-  const int columns = channels.count - 2 * at.dk;
-  for (int r = static_cast<int>(threadIdx.x); r < at.dk; r += kThreads) {
-    prefetch_l2(matrix + std::int64_t{r} * at.dv + channels.first, static_cast<unsigned>(columns) * 4);
+__global__ void __launch_bounds__(32 * kMostWarps) mixer_kernel(__grid_constant__ const Step<T> s) {
+  constexpr int kKeys = kGroups * kRows;
+  __shared__ float q[kKeys], k[kKeys], v[kMostValueWidth], squares[kMostWarps], gates[2];
+  const auto head = static_cast<std::int32_t>(blockIdx.x);
+  const std::int64_t token = blockIdx.y;
+  const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x),
+            warp = thread / 32, lane = thread % kLanes, group = thread % 32 / kLanes;
+  float* matrix = s.state + (token * s.heads + head) * s.dk * s.dv;
+  for (int r = thread; r < s.dk; r += threads) {
+    prefetch_l2(matrix + std::int64_t{r} * s.dv, static_cast<unsigned>(s.dv) * 4);
   }
   begin_early();
 
-  float state[kRows][kColumns];
-  load_tile(state, matrix, at);
-  Convolution<kRows, T> convolution;
-  convolution.run(mixed, s, channels, token);
-  __syncthreads();
-  Token<kRows, kColumns> t;
+  const int column = warp * kWarpColumns + lane * kColumns, first = group * kRows;
+  const bool inside = column < s.dv;
+  float* mine = matrix + std::int64_t{first} * s.dv + column;
+  Elements<float, kColumns> state[kRows];
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
-    const bool inside = at.row(r) < at.dk;
-    t.q[r] = inside ? mixed[at.row(r)] : 0.0F;
-    t.k[r] = inside ? mixed[at.dk + at.row(r)] : 0.0F;
+    state[r] = inside && first + r < s.dk ? load<kColumns>(mine + std::int64_t{r} * s.dv)
+                                          : Elements<float, kColumns>{};
+  }
+  // Each group finishes one of a lane's columns.
+  const std::int64_t out = (token * s.heads + head) * s.dv + column + group;
+  const float gate = inside ? to_float(s.gate[out]) : 0.0F, weight = inside ? s.norm[column + group] : 0.0F;
+
+  const Convolution<T> convolution{s, token, head};
+  const std::int32_t channels = 2 * s.dk + s.dv;
+  const auto put = [&](std::int32_t i, float x) {
+    (i < s.dk ? q[i] : i < 2 * s.dk ? k[i - s.dk] : v[i - 2 * s.dk]) = x;
+  };
+  for (std::int32_t i = thread; i < channels; i += 2 * threads) {
+    const bool second = i + threads < channels;
+    const auto a = convolution.load(i), b = convolution.load(second ? i + threads : i);
+    put(i, convolution.finish(a));
+    if (second) put(i + threads, convolution.finish(b));
+  }
+  for (int i = s.dk + thread; i < kKeys; i += threads) q[i] = k[i] = 0;
+  if (thread == threads - 1) {
+    const float* ab = s.ab + token * 2 * s.heads;
+    gates[0] = expf(log_decay_of(ab[head], s.a_log[head], s.dt_bias[head]));
+    gates[1] = s.beta_scale * exact_sigmoid(ab[s.heads + head]);
+  }
+  __syncthreads();
+
+  // As delta::advance, the sums over rows within a warp.
+  constexpr int kSums = 2 * kColumns + 3;
+  float sums[kSums] = {};  // Sᵀk, Sᵀq, k·k, q·q, k·q
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    const float kr = k[first + r], qr = q[first + r];
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c) {
+      sums[c] = fmaf(state[r][c], kr, sums[c]);
+      sums[kColumns + c] = fmaf(state[r][c], qr, sums[kColumns + c]);
+    }
+    sums[2 * kColumns] = fmaf(kr, kr, sums[2 * kColumns]);
+    sums[2 * kColumns + 1] = fmaf(qr, qr, sums[2 * kColumns + 1]);
+    sums[2 * kColumns + 2] = fmaf(kr, qr, sums[2 * kColumns + 2]);
   }
 #pragma unroll
-  for (int c = 0; c < kColumns; ++c) t.v[c] = at.inside ? mixed[2 * at.dk + at.lane * kColumns + c] : 0.0F;
-  const float* ab = s.ab + token * 2 * s.p.heads;
-  t.log_decay = log_decay_of(ab[at.head], s.a_log[at.head], s.dt_bias[at.head]);
-  t.beta = s.beta_scale * exact_sigmoid(ab[s.p.heads + at.head]);
-  float y[kColumns];
-  advance(state, t, s.p.scale, sums, y);
-  store_tile(matrix, state, at);
-
-  float square = 0;
+  for (int i = 0; i < kSums; ++i) {
+#pragma unroll
+    for (int step = kLanes; step < 32; step *= 2) sums[i] += __shfl_xor_sync(0xffffffffU, sums[i], step);
+  }
+  const float decay = gates[0], beta = gates[1], k_factor = delta::unit_factor(sums[2 * kColumns]),
+              q_factor = delta::unit_factor(sums[2 * kColumns + 1]),
+              similarity = sums[2 * kColumns + 2] * k_factor;
+  float write[kColumns], y = 0, square = 0;  // write: δ / |k|
 #pragma unroll
   for (int c = 0; c < kColumns; ++c) {
-    y[c] = at.inside ? to_float(from_float<T>(y[c])) : 0.0F;
-    square = fmaf(y[c], y[c], square);
+    const float delta = beta * ((inside ? v[column + c] : 0.0F) - decay * k_factor * sums[c]);
+    const float all = s.scale * q_factor * (decay * sums[kColumns + c] + similarity * delta);
+    const float rounded = to_float(from_float<T>(all));
+    write[c] = k_factor * delta;
+    if (c == group) y = rounded;
+    square = fmaf(rounded, rounded, square);
   }
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    const float kr = k[first + r];
+    Elements<float, kColumns> next;
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c) next.set(c, fmaf(kr, write[c], decay * state[r][c]));
+    if (inside && first + r < s.dk) store(mine + std::int64_t{r} * s.dv, next);
+  }
+
+  if (!inside) square = 0;
 #pragma unroll
   for (int step = 1; step < kLanes; step *= 2) square += __shfl_xor_sync(0xffffffffU, square, step);
-  if (threadIdx.x == 0) squares = square;
-  const auto head = cg::this_cluster();
-  head.sync();
+  if (thread % 32 == 0) squares[warp] = square;
+  __syncthreads();
   float total = 0;
-  for (int slice = 0; slice < s.p.slices; ++slice) {
-    total += *head.map_shared_rank(&squares, static_cast<unsigned>(slice));
-  }
-  head.sync();  // until nobody reads this block's memory
-  convolution.keep(s, channels, token, at.slice == 0);
-  if (at.group != 0 || !at.inside) return;
-  const float r = 1.0F / sqrtf(total / static_cast<float>(at.dv) + s.epsilon);
-  const std::int64_t row = s.p.value_row(token, at.head);
-  float gate[kColumns];
-  load_columns(gate, s.gate + row, at);
-#pragma unroll
-  for (int c = 0; c < kColumns; ++c) y[c] = y[c] * r * s.norm[at.column + c] * silu(gate[c]);
-  store_columns(s.y + row, y, at);
+  for (int w = 0; w < threads / 32; ++w) total += squares[w];
+  const float r = 1.0F / sqrtf(total / static_cast<float>(s.dv) + s.epsilon);
+  if (inside) s.y[out] = from_float<T>(y * r * weight * silu(gate));
 }
 
 // Whether the kernel can do it, from shapes alone.
 bool fits(const ops::DeltaMixerStates& states, const ops::DeltaMixerInputs& in) {
   const auto Hv = states.delta.shape[1], Dk = states.delta.shape[2], Dv = states.delta.shape[3];
   const bool own_keys = in.projected.shape[1] == Hv * (2 * Dk + Dv);
-  return own_keys && in.convolution.shape[1] == kTaps && Dk <= kMaxKeyWidth && Dv % kColumns == 0 &&
-         ceil_div(Dv, kLanes * kColumns) <= kMostSlices;
+  return own_keys && in.convolution.shape[1] == kTaps && Dk <= kMostKeyWidth && Dv <= kMostValueWidth &&
+         Dv % kColumns == 0;
 }
 
 template <class T>
 Step<T> make_step(const Tensor& y, const ops::DeltaMixerStates& states, const ops::DeltaMixerInputs& in,
                   const ops::DeltaMixerOptions& options) {
-  const auto S = states.delta.shape[0], H = states.delta.shape[1], Dk = states.delta.shape[2],
-             Dv = states.delta.shape[3];
-  Problem<T> p{};
-  p.tokens = p.segments = S;
-  p.key_heads = p.heads = static_cast<std::int32_t>(H);
-  p.dk = static_cast<std::int32_t>(Dk);
-  p.dv = static_cast<std::int32_t>(Dv);
-  p.slices = static_cast<std::int32_t>(ceil_div(Dv, kLanes * kColumns));
-  p.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(Dk)));
-  return {.p = p,
-          .y = pointer<T>(y),
+  const auto Dk = states.delta.shape[2];
+  return {.y = pointer<T>(y),
           .convolution_state = pointer<T>(states.convolution),
           .state = pointer<float>(states.delta),
           .projected = pointer<T>(in.projected),
@@ -188,8 +190,19 @@ Step<T> make_step(const Tensor& y, const ops::DeltaMixerStates& states, const op
           .dt_bias = pointer<float>(in.dt_bias),
           .norm = pointer<float>(in.norm),
           .channels = in.projected.shape[1],
+          .heads = static_cast<std::int32_t>(states.delta.shape[1]),
+          .dk = static_cast<std::int32_t>(Dk),
+          .dv = static_cast<std::int32_t>(states.delta.shape[3]),
+          .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(Dk))),
           .beta_scale = static_cast<float>(options.beta_scale),
           .epsilon = static_cast<float>(options.epsilon)};
+}
+
+template <int kRows, class T>
+void launch(const Context& ctx, const Step<T>& step, std::int64_t sequences) {
+  const auto warps = ceil_div(step.dv, kWarpColumns);
+  const dim3 grid(static_cast<unsigned>(step.heads), static_cast<unsigned>(sequences));
+  launch_early(ctx, "delta_mixer_step", mixer_kernel<kRows, T>, {grid, static_cast<int>(32 * warps)}, step);
 }
 
 }  // namespace
@@ -200,15 +213,11 @@ void delta_mixer_step(Context& ctx, Tensor y, ops::DeltaMixerStates states, ops:
   if (!fits(states, in)) return ops::delta_mixer_step_in_parts(ctx, y, states, in, segments, options);
   visit_activation("delta_mixer_step", y.dtype, [&]<class T>() {
     const Step<T> step = make_step<T>(y, states, in, options);
-    visit_tile(step.p.dk, step.p.dv, [&]<int kRows, int kTileColumns>() {
-      if constexpr (kTileColumns == kColumns) {
-        launch_early(ctx, "delta_mixer_step", mixer_kernel<kRows, T>,
-                     {.grid = dim3(static_cast<unsigned>(step.p.tasks())),
-                      .threads = kThreads,
-                      .cluster = step.p.slices},
-                     step);
-      }
-    });
+    const auto sequences = states.delta.shape[0];
+    if (step.dk <= 32) return launch<8>(ctx, step, sequences);
+    if (step.dk <= 64) return launch<16>(ctx, step, sequences);
+    if (step.dk <= 96) return launch<24>(ctx, step, sequences);
+    launch<32>(ctx, step, sequences);
   });
 }
 

@@ -10,10 +10,10 @@ namespace braid::cuda::flash {
 namespace {
 
 constexpr int kThreads = 128, kMostQueries = 4;
-// Keys that a team has in hand. With one query to a key, more blocks on a multiprocessor gain more than more
-// loads in flight of each (16 sequences of a 7B: 6.66 ms a token with 1, 6.76 with 2, 7.21 with 4).
+constexpr int kElementsPerLane = 32;  // of a team's queries: few lanes share the work that every key costs
+// Keys that a team has in hand.
 template <int kQueries>
-constexpr int kKeysAtOnce = kQueries == 1 ? 1 : 4;
+constexpr int kKeysAtOnce = kQueries;
 constexpr std::int32_t kLeastChunk = 64;  // keys that make a block worth its start
 constexpr std::int64_t kMostSplits = 128;
 constexpr std::int64_t kBlocksPerMultiprocessor = 16;
@@ -52,10 +52,11 @@ __device__ __forceinline__ float decay(float x) {
 }
 
 // How a team of lanes shares one row of a head: lane l holds the packs l, l + kLanes, ... of 16 bytes.
-template <class T, int kWidth, bool kWhole>
+template <class T, int kWidth, int kQueries, bool kWhole>
 struct Row {
   static constexpr int kPack = Pack<T>::kSize;
-  static constexpr int kLanes = kWidth / kPack < 32 ? kWidth / kPack : 32;
+  static constexpr int kLanes =
+      std::clamp(kWidth * kQueries / kElementsPerLane, 1, std::min(kWidth / kPack, 32));
   static constexpr int kPacks = kWidth / (kPack * kLanes), kElements = kPacks * kPack;
   Pack<T> packs[kPacks];
 
@@ -120,7 +121,7 @@ struct Partial {
 // turn, each with its own running softmax; shared memory joins them.
 template <class T, int kWidth, int kQueries, bool kWhole>
 __global__ void __launch_bounds__(kThreads) split_kernel(Arguments<T> a, Problem p) {
-  using R = Row<T, kWidth, kWhole>;
+  using R = Row<T, kWidth, kQueries, kWhole>;
   constexpr int kTeams = kThreads / R::kLanes, kUnroll = kKeysAtOnce<kQueries>;
   __shared__ float team_sums[kTeams][kQueries][kWidth];
   __shared__ float team_top[kTeams][kQueries], team_total[kTeams][kQueries];

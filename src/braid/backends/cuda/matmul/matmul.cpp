@@ -30,6 +30,12 @@ void run_library(Context& ctx, const MatmulProblem& p, const MatmulOperands& o) 
   if (!matmul_library(ctx, p, o, make_matmul_scratch(ctx, p))) matmul_tiled(ctx, p, o);
 }
 
+// Products of the same a, in one launch.
+void run_together(Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> operands) {
+  if (choose_config(p) == MatmulVariant::gemv) return matmul_gemv(ctx, p, operands);
+  matmul_few_rows(ctx, p, operands);
+}
+
 void run(Context& ctx, MatmulVariant variant, const MatmulProblem& p, const MatmulOperands& o) {
   switch (variant) {
     case MatmulVariant::nothing:
@@ -38,6 +44,8 @@ void run(Context& ctx, MatmulVariant variant, const MatmulProblem& p, const Matm
       return start_from_nothing(ctx, p, o);
     case MatmulVariant::gemv:
       return can_stream(o) ? matmul_gemv(ctx, p, {&o, 1}) : matmul_tiled(ctx, p, o);
+    case MatmulVariant::few_rows:
+      return can_stream(o) ? matmul_few_rows(ctx, p, {&o, 1}) : matmul_tiled(ctx, p, o);
     case MatmulVariant::library:
       return run_library(ctx, p, o);
     case MatmulVariant::tiled:
@@ -80,7 +88,8 @@ MatmulVariant choose_config(const MatmulProblem& p) {
   if (p.inner == 0) return MatmulVariant::no_terms;
   // cuBLASLt's choice of algorithm, hence a row's bits, depends on the number of rows.
   if (p.arithmetic == Arithmetic::strict) return MatmulVariant::tiled;
-  return gemv_supports(p) ? MatmulVariant::gemv : MatmulVariant::library;
+  if (gemv_supports(p)) return MatmulVariant::gemv;
+  return few_rows_supports(p) ? MatmulVariant::few_rows : MatmulVariant::library;
 }
 
 std::int64_t workspace_bytes(const MatmulProblem& p) {
@@ -101,17 +110,21 @@ void scratch::matmul(Context& ctx, Tensor c, ConstTensor a, ConstTensor b, ops::
 }
 
 void linear_group(Context& ctx, std::span<const ops::LinearPart> parts, ConstTensor x) {
-  std::vector<MatmulOperands> streamed;
+  std::vector<MatmulOperands> together;
   for (const auto& part : parts) {
     const MatmulProblem p = problem_of(ctx, part, x);
     const MatmulOperands operands{part.y, x, part.weight, {}};
-    if (choose_config(p) == MatmulVariant::gemv && can_stream(operands)) {
-      streamed.push_back(operands);
+    const MatmulVariant variant = choose_config(p);
+    const bool streams = variant == MatmulVariant::gemv || variant == MatmulVariant::few_rows;
+    if (streams && can_stream(operands)) {
+      together.push_back(operands);
     } else {
-      run(ctx, choose_config(p), p, operands);
+      run(ctx, variant, p, operands);
     }
   }
-  if (!streamed.empty()) matmul_gemv(ctx, problem_of(ctx, parts.front(), x), streamed);
+  if (together.empty()) return;
+  const auto& first = together.front();
+  run_together(ctx, matmul_problem(ctx, first.c, first.a, first.b, kLinear), together);
 }
 
 void scratch::linear_group(Context& ctx, std::span<const ops::LinearPart> parts, ConstTensor x) {
@@ -124,11 +137,15 @@ void matmul_forced(Context& ctx, MatmulVariant variant, Tensor c, ConstTensor a,
   const MatmulOperands operands = operands_of(c, a, b, options);
   require(p.rows * p.columns * p.inner > 0, "matmul: forced variants need sizes above 0, c is {}",
           describe(c));
-  require(
-      variant != MatmulVariant::gemv || (gemv_supports(p) && can_stream(operands)),
-      "matmul: gemv cannot multiply a {} by b {}: expected bf16, at most {} rows, b transposed, the inner "
-      "size a multiple of 8",
-      describe(a), describe(b), kGemvRows);
+  const auto needs = [&](MatmulVariant which, const char* name, bool supported, std::int64_t rows) {
+    require(
+        variant != which || (supported && can_stream(operands)),
+        "matmul: {} cannot multiply a {} by b {}: expected bf16, at most {} rows, b transposed, the inner "
+        "size a multiple of 8",
+        name, describe(a), describe(b), rows);
+  };
+  needs(MatmulVariant::gemv, "gemv", gemv_supports(p), kGemvRows);
+  needs(MatmulVariant::few_rows, "few_rows", few_rows_supports(p), kFewRows);
   run(ctx, variant, p, operands);
 }
 

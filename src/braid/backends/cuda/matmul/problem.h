@@ -28,7 +28,8 @@ struct MatmulOperands {
 enum class MatmulVariant : std::uint8_t {
   nothing,   // c is empty
   no_terms,  // the inner size is 0: c is what the product is added to, or zeros
-  gemv,      // few rows on transposed bf16 weights: memory bound
+  gemv,      // very few rows on transposed bf16 weights: memory bound
+  few_rows,  // a few more, on tensor cores: likewise
   library,   // cuBLASLt; tiled where it has no algorithm for the alignment at hand
   tiled,     // each element summed in the order of k, whatever the other rows
 };
@@ -46,9 +47,14 @@ constexpr bool gemv_supports(const MatmulProblem& p) {
   return p.rows <= kGemvRows && !p.transpose_a && p.transpose_b && p.in == DType::bf16 && p.inner % 8 == 0;
 }
 
-// The variants. matmul_gemv computes several products of the same a in one launch; it needs rows of a and b
-// on 16-byte boundaries.
+inline constexpr std::int64_t kFewRows = 32;
+// Whether few_rows can compute the problem, from shapes alone.
+bool few_rows_supports(const MatmulProblem& p);
+
+// The variants. matmul_gemv and matmul_few_rows compute several products of the same a in one launch; they
+// need rows of a and b on 16-byte boundaries.
 void matmul_gemv(const Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> parts);
+void matmul_few_rows(const Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> parts);
 void matmul_tiled(const Context& ctx, const MatmulProblem& p, const MatmulOperands& operands);
 // False where cuBLASLt has no algorithm; c is then untouched.
 bool matmul_library(Context& ctx, const MatmulProblem& p, const MatmulOperands& operands, Tensor workspace);

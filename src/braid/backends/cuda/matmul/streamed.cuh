@@ -31,10 +31,13 @@ struct Parts {
   Part parts[ops::kMostLinearParts];
   std::int32_t count;
 
-  __device__ __forceinline__ const Part& of_block(std::int32_t block) const {
+  __device__ __forceinline__ int index_of_block(std::int32_t block) const {
     int i = 0;
     while (i + 1 < count && block >= parts[i + 1].first_block) ++i;
-    return parts[i];
+    return i;
+  }
+  __device__ __forceinline__ const Part& of_block(std::int32_t block) const {
+    return parts[index_of_block(block)];
   }
 };
 
