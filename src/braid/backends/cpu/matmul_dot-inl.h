@@ -7,8 +7,6 @@
 #define BRAID_BACKENDS_CPU_MATMUL_DOT_INL_H
 #endif
 
-#include <hwy/cache_control.h>
-
 #include "braid/backends/cpu/matmul.h"
 #include "braid/backends/cpu/parallel.h"
 #include "braid/backends/cpu/simd-inl.h"
@@ -87,7 +85,8 @@ struct DotProduct {
           sum, [&](auto r) HWY_ATTR { return hn::LoadU(Floats(), pa + r * p.inner + k); },
           [&](auto j) HWY_ATTR {
             const Weight* at = pb + j * p.inner + k;
-            hwy::Prefetch(at + Columns * p.inner);  // the next tile's
+            // The next tile's, no further than L2: rows a power of two apart meet in few sets of L1.
+            __builtin_prefetch(at + Columns * p.inner, 0, 2);
             return load_weight(at);
           });
     }
