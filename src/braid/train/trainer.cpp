@@ -234,6 +234,9 @@ StepTally Trainer::tally() const {
 
 void Trainer::set_tally(const StepTally& tally) {
   std::array<double, ops::kTallyElements> t{};
+  t[ops::kTallyLoss] = tally.loss;
+  t[ops::kTallyZLoss] = tally.z_loss;
+  t[ops::kTallyGradientNorm] = tally.gradient_norm;
   t[ops::kTallyLossSum] = tally.loss_sum;
   t[ops::kTallySteps] = static_cast<double>(tally.steps);
   t[ops::kTallyFailedStep] = static_cast<double>(tally.failed_step);

@@ -32,9 +32,8 @@ struct StepResult {
 struct StepTally {
   double loss = 0, z_loss = 0, gradient_norm = 0;  // of the last one
   double loss_sum = 0;                             // of `loss`
-  std::int64_t steps = 0;
-  std::int64_t failed_step =
-      0;  // the first that was not finite, counted from 1; 0: none. Later ones are not in
+  std::int64_t steps = 0;                          // those after a failed one are not entered
+  std::int64_t failed_step = 0;                    // the first that was not finite, from 1; 0: none
 };
 
 // Sums over the predicted tokens.
@@ -56,16 +55,16 @@ class Trainer {
   // tokens. Throws NotFinite, leaving parameters and moments untouched, when the loss or a gradient is not
   // finite; the error names where that began.
   StepResult step(const data::Batch& batch, std::int64_t step);
-  // The same without waiting for the device, which follows later: tally() tells what it came to. Where a step
-  // is not finite, nothing is updated by it nor by later ones, until set_tally(). Skips none but
-  // train.skip_steps' and SkipStep's steps; what it is for StepResult alone is not kept.
+  // The same without waiting for the device, but where SkipStep decides: tally() tells later what came of it.
+  // Where a step is not finite, neither it nor a later one updates anything, until set_tally(). The
+  // StabilityMonitor does not see such steps.
   void enqueue(const data::Batch& batch, std::int64_t step);
   // Waits for the device.
   StepTally tally() const;
-  // The last step's loss and norm are not set.
+  // What later steps are added to.
   void set_tally(const StepTally& tally);
-  // Throws NotFinite for a step of that batch, whose error is as step()'s: tally() has said that it was the
-  // first one that failed. Sets the tally to nothing.
+  // Throws the NotFinite of a step that tally() says failed, trained on that batch. Sets the tally to
+  // nothing.
   [[noreturn]] void fail_step(const data::Batch& batch, std::int64_t step);
   // The loss of every token (0 where nothing is predicted) of at most batch_size instances, of which more
   // than micro_batch_size must be a multiple of it or a last part.
