@@ -1,17 +1,22 @@
 #!/usr/bin/env python3
 """Times a training step of the lab's small models in transformers on one GPU, with flash-linear-attention where it has it.
 
-usage: lab_cuda.py [--seconds S] [--most-seconds S] [--lengths T ...] [--json FILE]
+usage: lab_cuda.py [--compile WORKERS] [--seconds S] [--most-seconds S] [--lengths T ...] [--json FILE]
 
 4 layers of width 256 (configs/lab): Olmo3ForCausalLM for the transformer, OlmoHybridForCausalLM with three Gated DeltaNet
 layers and one of attention for the hybrid. A step is forward, mean cross entropy, backward, clipping to norm 1 and fused
 AdamW, on one dense batch of random tokens whose rows all have the same length, already on the device: nothing is padded,
 masked, loaded or read back, which is the most that a batch of different lengths could reach. Measured with f32 weights
 under bf16 autocast, as braid computes, and with bf16 weights.
+
+FLA's autotuner tries some hundred variants of its kernels before the first step. With --compile so many processes compile
+them into Triton's cache (TRITON_CACHE_DIR), each beginning elsewhere in the lists, and nothing is measured: a call without
+--compile then only times them.
 """
 import argparse
 import contextlib
 import statistics
+import subprocess
 import sys
 import time
 
@@ -32,10 +37,12 @@ def parse_arguments():
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lengths", type=int, nargs=3, default=[length for _, length, _ in CASES],
                         help="tokens of a row in the three cases")
-    parser.add_argument("--models", nargs="*", default=["hybrid", "transformer"], choices=["hybrid", "transformer"])
+    parser.add_argument("--models", nargs="*", default=["transformer", "hybrid"], choices=["hybrid", "transformer"])
     parser.add_argument("--seconds", type=float, default=2, help="of measured steps for each row of the table")
     parser.add_argument("--most-seconds", type=float, default=120, help="no row is begun after that time")
     parser.add_argument("--device", default="cuda", help="cpu: only to see that the models build and train")
+    parser.add_argument("--compile", type=int, metavar="WORKERS", help="only fill Triton's cache, within --most-seconds")
+    parser.add_argument("--share", type=int, default=None, help=argparse.SUPPRESS)  # of the compiling, this worker's
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", metavar="FILE")
     return parser.parse_args()
@@ -112,8 +119,55 @@ def measure(model, name, words, length, weights, arguments):
             "tokens/s": arguments.batch * length / median, "steps measured": steps}
 
 
+def compile_in_parallel(arguments):
+    """Starts the workers and ends those that have not finished in time."""
+    begin = time.perf_counter()
+    workers = [subprocess.Popen([sys.executable, __file__, "--compile", str(arguments.compile), "--share", str(share)],
+                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+               for share in range(arguments.compile)]
+    finished, error = 0, ""
+    for worker in workers:
+        try:
+            _, text = worker.communicate(timeout=max(0.1, arguments.most_seconds - (time.perf_counter() - begin)))
+            finished += worker.returncode == 0
+            error = error or (text.decode(errors="replace").strip().splitlines() or [""])[-1] * (worker.returncode != 0)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.communicate()
+    print(f"{finished} of {len(workers)} workers compiled everything in {time.perf_counter() - begin:.0f} s {error}")
+
+
+def compile_share(arguments):
+    """One step of the hybrid, where every kernel is compiled and run once, but nothing is timed or remembered."""
+    from triton.runtime.autotuner import Autotuner
+    run = Autotuner.run
+
+    def run_rotated(self, *args, **kwargs):
+        if not hasattr(self, "rotated_by"):
+            self.rotated_by = len(self.configs) * arguments.share // arguments.compile
+            self.configs = self.configs[self.rotated_by:] + self.configs[:self.rotated_by]
+            self.cache_results = False
+        return run(self, *args, **kwargs)
+
+    def call_once(call, quantiles):
+        call()
+        return [1.0] * len(quantiles)
+
+    Autotuner.run = run_rotated
+    Autotuner.do_bench = property(lambda self: call_once)
+    name, length, words = CASES[0]
+    with peer.without_guard(128):
+        for weights in (torch.float32, torch.bfloat16):
+            Training("hybrid", words, arguments.batch, length, weights, "cuda").step()
+    torch.cuda.synchronize()
+
+
 def main():
     arguments = parse_arguments()
+    if arguments.share is not None:
+        return compile_share(arguments)
+    if arguments.compile:
+        return compile_in_parallel(arguments)
     if arguments.device == "cuda":
         peer.require_cuda()
         print(" ".join(f"{key}={value}" for key, value in peer.environment().items()))
