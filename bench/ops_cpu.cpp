@@ -314,7 +314,10 @@ void adamw(benchmark::State& state) {
   const Shape shape{20'000'000};
   const Tensor p = bench.normal(shape), g = bench.normal(shape);
   const Tensor m = bench.zeros(DType::f32, shape), v = bench.zeros(DType::f32, shape);
-  for (auto _ : state) ops::adamw(bench.ctx(), {p, m, v}, g, {}, {});
+  const Tensor rates = bench.zeros(DType::f64, {3});
+  std::fill_n(rates.as<double>(), 3, 0.1);
+  const ops::AdamWPart all{p, m, v, g, {}, 0.1};
+  for (auto _ : state) ops::adamw(bench.ctx(), {&all, 1}, {}, rates, {});
   bandwidth(state, 7 * p.count());
 }
 BENCHMARK(adamw)->UseRealTime();

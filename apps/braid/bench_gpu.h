@@ -21,6 +21,9 @@ struct Options {
   std::vector<std::int64_t> sequences{1, 16};
   std::string recompute = "none";
   bool by_op = false;
+  std::vector<std::int64_t> lab_runs{1, 8};
+  std::vector<std::string> lab_models{"transformer", "gdn-negative", "hybrid-negative"};
+  double lab_seconds = 1;
 };
 
 // What the machine reaches at most: bf16 products, FLOP/s, and copies, bytes read and written a second.
@@ -102,5 +105,12 @@ void bench_gradients(const Backend&, const Ceilings&, Filler&, const Options&, c
 void bench_step(const Backend&, const Ceilings&, Filler&, const Options&, const model::ModelConfig&);
 // Prefill and decode, where the options ask for them.
 void bench_inference(const Backend&, const Ceilings&, Filler&, const Options&, const model::ModelConfig&);
+
+// Training steps of the lab's models, so many runs at a time.
+struct LabCase {
+  std::string problem;
+  std::int64_t n = 0;
+};
+void bench_lab(const Options&);
 
 }  // namespace braid::app::gpu_bench

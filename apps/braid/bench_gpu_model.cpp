@@ -91,7 +91,7 @@ void bench_gradients(const Backend& made, const Ceilings& ceilings, Filler& fill
     const model::TokenLosses losses{step.make(DType::f32, batch.ids.shape),
                                     step.make(DType::f32, batch.ids.shape)};
     model::loss_and_gradients(ctx, step, losses, gradients.tree(), weights.tree(), policy, batch,
-                              {.scale = 1e-4, .keep = keep_of(o)});
+                              {.scale = model::upload(ctx, step, std::array{1e-4}), .keep = keep_of(o)});
   };
   model::WorkMemory memory(backend, work);
   fmt::print("forward + backward: weights {:.1f} GiB, gradients {:.1f}, step {:.1f}, scratch {:.1f}\n",

@@ -155,10 +155,14 @@ void bench_passes(OpBench& bench, std::int64_t n, const model::ModelConfig& c) {
   {
     const Shape shape{std::int64_t{1} << 29};
     const auto p = bench.make(f, shape), m = bench.make(f, shape, 0), v = bench.make(f, shape, 0),
-               g = bench.make(f, shape), copy = bench.make(b, shape, 0), norm = bench.make(f, {2}, 0);
+               g = bench.make(f, shape), copy = bench.make(b, shape, 0), norm = bench.make(f, {2}, 0),
+               rates = bench.make(DType::f64, {3}, 0);
+    const std::array numbers{3e-4, 0.1, 0.05};
+    bench.write(rates, numbers.data());
     bench.time("AdamW with bf16 copy, 0.5 G parameters", 2 * mib({p, m, v}) + mib({g, copy}), 0,
                [&](Context& ctx) {
-                 ops::adamw(ctx, {p, m, v, copy}, g, {}, {});
+                 const ops::AdamWPart all{p, m, v, g, copy, 0.1};
+                 ops::adamw(ctx, {&all, 1}, {}, rates, {});
                });
     bench.time("gradient norm, 0.5 G", mib({g}), 0,
                [&](Context& ctx) { ops::gradient_norm(ctx, norm, g, 1); });

@@ -75,6 +75,7 @@ constexpr const char* kNames[] = {"matmul",
                                   "fill",
                                   "copy",
                                   "gradient_norm",
+                                  "tally_step",
                                   "adamw"};
 
 }  // namespace
@@ -87,6 +88,7 @@ Backend profiled(const Backend& inner) {
   state->inner = inner.state;
   for (const char* name : kNames) state->times.push_back({name, 0, 0});
   b.state = state;
+  b.record = {};  // what waits cannot be recorded
   using T = OpTable;
   install<&T::matmul, &T::linear_group, &T::embedding_forward, &T::embedding_backward, &T::rms_norm_forward,
           &T::rms_norm_backward, &T::gated_rms_norm_forward, &T::gated_rms_norm_backward, &T::rotary_table,
@@ -94,7 +96,7 @@ Backend profiled(const Backend& inner) {
           &T::short_convolution_forward, &T::short_convolution_backward, &T::delta_gates_forward,
           &T::delta_gates_backward, &T::gated_delta_forward, &T::gated_delta_backward, &T::delta_mixer_step,
           &T::swiglu_forward, &T::swiglu_backward, &T::cross_entropy, &T::add, &T::fill, &T::copy,
-          &T::gradient_norm, &T::adamw>(b, std::make_index_sequence<std::size(kNames)>());
+          &T::gradient_norm, &T::tally_step, &T::adamw>(b, std::make_index_sequence<std::size(kNames)>());
   return b;
 }
 

@@ -14,7 +14,7 @@ struct OpTime {
   std::int64_t calls = 0;
 };
 
-// The same ops and results as `inner`, whose state it shares.
+// The same ops and results as `inner`, whose state it shares. Records nothing.
 Backend profiled(const Backend& inner);
 // Slowest first; ops that were never called are left out. Times count from the last reset.
 std::vector<OpTime> op_times(const Backend& profiled);

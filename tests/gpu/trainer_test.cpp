@@ -1,5 +1,5 @@
-// Training on the GPU: two runs of twenty steps agree in every bit, recompute changes nothing, and a run that
-// was stopped ends as if it had not been.
+// Training on the GPU: two runs of twenty steps agree in every bit, recompute and recording change nothing,
+// and a run that was stopped ends as if it had not been.
 #include "braid/train/trainer.h"
 
 #include "braid/io/files.h"
@@ -16,7 +16,10 @@ struct Trained {
   model::ParameterSet weights;
 };
 
-Trained train_twenty(const SmallModel& m, train::Precision precision, train::Recompute recompute) {
+enum class Steps : std::uint8_t { one_by_one, enqueued };
+
+Trained train_twenty(const SmallModel& m, train::Precision precision, train::Recompute recompute,
+                     const Backend& backend = cuda_context().backend(), Steps steps = Steps::one_by_one) {
   train::RunConfig config;
   config.model = m.config;
   config.data.sequence_length = 70;
@@ -25,7 +28,6 @@ Trained train_twenty(const SmallModel& m, train::Precision precision, train::Rec
   config.steps = 20;
   config.precision = precision;
   config.recompute = recompute;
-  const Backend& backend = cuda_context().backend();
   train::Trainer trainer(backend, config);
   model::initialize(trainer.parameters().tree(), m.config, 5, trainer.parameters().memory());
   trainer.parameters_changed();
@@ -41,9 +43,20 @@ Trained train_twenty(const SmallModel& m, train::Precision precision, train::Rec
                       .segment_offsets = layout.offsets,
                       .predicted = 4 * 69};
     for (std::size_t i = 69; i < 280; i += 70) batch.targets[i] = -1;
+    if (steps == Steps::enqueued) {
+      trainer.enqueue(batch, step);
+      continue;
+    }
     const auto result = trainer.step(batch, step);
     out.losses.push_back(result.loss);
     out.norms.push_back(result.gradient_norm);
+  }
+  if (steps == Steps::enqueued) {
+    const auto tally = trainer.tally();
+    EXPECT_EQ(tally.steps, 20);
+    EXPECT_EQ(tally.failed_step, 0);
+    out.losses = {tally.loss_sum, tally.loss};
+    out.norms = {tally.gradient_norm};
   }
   out.weights = trainer.parameters().copy_in(host_memory(), m.config);
   return out;
@@ -61,6 +74,35 @@ TEST(GpuTrainer, TwentyStepsRepeatBitForBit) {
         expect_same(again.weights.flat(), once.weights.flat(), m.name);
       }
     }
+  }
+}
+
+TEST(GpuTrainer, RecordedStepsAreTheSameBits) {
+  Backend direct = cuda_context().backend();
+  ASSERT_TRUE(direct.record);
+  direct.record = {};
+  for (const auto& m : small_models()) {
+    for (const auto precision : {train::Precision::f32, train::Precision::bf16}) {
+      const auto once = train_twenty(m, precision, train::Recompute::none, direct);
+      const auto recorded = train_twenty(m, precision, train::Recompute::none);
+      EXPECT_EQ(recorded.losses, once.losses) << m.name;
+      EXPECT_EQ(recorded.norms, once.norms) << m.name;
+      expect_same(recorded.weights.flat(), once.weights.flat(), m.name);
+    }
+  }
+}
+
+TEST(GpuTrainer, EnqueuedStepsAreTheSameBits) {
+  for (const auto& m : small_models()) {
+    const auto precision = train::Precision::bf16;
+    const auto once = train_twenty(m, precision, train::Recompute::none);
+    const auto ahead =
+        train_twenty(m, precision, train::Recompute::none, cuda_context().backend(), Steps::enqueued);
+    double sum = 0;
+    for (const double loss : once.losses) sum += loss;
+    EXPECT_EQ(ahead.losses, (std::vector<double>{sum, once.losses.back()})) << m.name;
+    EXPECT_EQ(ahead.norms, std::vector<double>{once.norms.back()}) << m.name;
+    expect_same(ahead.weights.flat(), once.weights.flat(), m.name);
   }
 }
 

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "braid/lab/experiment/examples.h"
 #include "tests/lab/small_experiment.h"
 #include "tests/support/files.h"
@@ -129,21 +131,48 @@ TEST(Examples, ArePackedAsSegmentsWithoutGaps) {
   const auto batch = data.training_batch(1, 1);
   EXPECT_EQ(batch.instances, e.batch_size);
   EXPECT_EQ(std::ssize(batch.ids), batch.instances * batch.sequence_length);
+  EXPECT_EQ(std::ssize(batch.segment_offsets), e.batch_size + 1);
   EXPECT_EQ(batch.segment_offsets.back(), std::ssize(batch.ids));
   std::int64_t predicted = 0;
   for (std::size_t s = 0; s + 1 < batch.segment_offsets.size(); ++s) {
     const auto begin = batch.segment_offsets[s], end = batch.segment_offsets[s + 1];
-    const bool padding = s == static_cast<std::size_t>(e.batch_size);
-    EXPECT_EQ(batch.ids[static_cast<std::size_t>(begin)], padding ? Vocabulary::pad : Vocabulary::bos);
+    EXPECT_LE(end - begin, batch.longest_segment);
+    EXPECT_EQ(batch.ids[static_cast<std::size_t>(begin)], Vocabulary::bos);
     for (auto i = begin; i < end; ++i) {
       const auto at = static_cast<std::size_t>(i);
       EXPECT_EQ(batch.positions[at], i - begin);
-      const bool next = !padding && i + 1 < end;
+      const bool next = i + 1 < end && batch.ids[at + 1] != Vocabulary::pad;
       EXPECT_EQ(batch.targets[at], next ? batch.ids[at + 1] : -1);
       predicted += next ? 1 : 0;
     }
   }
   EXPECT_EQ(batch.predicted, predicted);
+}
+
+// What a recording of a step serves: few sizes in a stage, one number of segments, one bound of their
+// lengths.
+TEST(Examples, BatchesOfAStageHaveFewSizes) {
+  for (const auto* name : {"recall", "tracking", "state_based_recall"}) {
+    const auto e = read_experiment(source_folder() / "configs/lab" / fmt::format("{}.toml", name));
+    const RunData data(e, 1);
+    for (std::size_t stage = 0; stage < e.curriculum.stages.size(); ++stage) {
+      std::set<std::int64_t> sizes, bounds;
+      std::int64_t used = 0, all = 0;
+      for (std::int64_t step = 1; step <= 40; ++step) {
+        const auto batch = data.training_batch(step, stage);
+        sizes.insert(batch.sequence_length);
+        bounds.insert(batch.longest_segment);
+        EXPECT_LE(batch.sequence_length, batch.longest_segment);
+        EXPECT_EQ(std::ssize(batch.segment_offsets), e.batch_size + 1);
+        used += batch.predicted;
+        all += std::ssize(batch.ids);
+      }
+      EXPECT_EQ(bounds.size(), 1U) << name << " stage " << stage;
+      EXPECT_LE(sizes.size(), std::string_view(name) == "state_based_recall" ? 12U : 2U)
+          << name << " stage " << stage;
+      EXPECT_GT(static_cast<double>(used), 0.85 * static_cast<double>(all)) << name << " stage " << stage;
+    }
+  }
 }
 
 TEST(Examples, AnswersAloneArePredictedWhereAsked) {

@@ -175,8 +175,9 @@ Differentiated differentiate(const Backend& backend, const SmallModel& m, const 
     const auto policy = model::make_policy(ctx, step, m.config, 70, DType::f32);
     const auto batch = model::HostBatch{ids, targets, layout.positions, layout.offsets}.upload(ctx, step);
     const model::TokenLosses losses{step.make(DType::f32, {210}), step.make(DType::f32, {210})};
-    model::loss_and_gradients(ctx, step, losses, grads.tree(), p, policy, batch,
-                              {.scale = 1.0 / 209, .z_loss = 1e-3, .keep = keep});
+    model::loss_and_gradients(
+        ctx, step, losses, grads.tree(), p, policy, batch,
+        {.scale = model::upload(ctx, step, std::array{1.0 / 209}), .z_loss = 1e-3, .keep = keep});
     if (ctx.device != Device::dry) d.losses = std::make_unique<Copy>(losses.loss);
   };
   model::WorkMemory memory(backend, work);

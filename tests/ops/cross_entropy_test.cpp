@@ -24,6 +24,7 @@ void run(Trial& t, std::int64_t tokens, std::int64_t vocabulary, double spread,
   const Tensor log_sum_exp = t.tensors.make(t.accumulator(), {tokens});
   ConstTensor weights;
   if (weighted == Weighted::yes) weights = t.tensors.uniform("weights", DType::f32, {tokens}, -2, 2);
+  options.scale = t.tensors.of(DType::f64, {1}, {0.125});
   ops::cross_entropy(t.ctx, loss, log_sum_exp, logits, targets, weights, options);
   t.result("loss", loss, vocabulary);
   t.result("log_sum_exp", log_sum_exp, vocabulary);
@@ -39,7 +40,7 @@ TEST(CrossEntropy, BackendsAgree) {
           const auto name = fmt::format("tokens {} vocabulary {} gradient {} z {}", tokens, vocabulary,
                                         gradient == LossGradient::yes, z_loss);
           test::expect_backends_agree(name, [&](Trial& t) {
-            run(t, tokens, vocabulary, 1, {.scale = 0.125, .z_loss = z_loss, .gradient = gradient});
+            run(t, tokens, vocabulary, 1, {.z_loss = z_loss, .gradient = gradient});
           });
         }
       }
@@ -55,7 +56,7 @@ TEST(CrossEntropy, BackendsAgreeOnLargeShapes) {
       const auto name = fmt::format("tokens {} vocabulary {} gradient {}", tokens, vocabulary,
                                     gradient == LossGradient::yes);
       test::expect_backends_agree(name, [&, rows = tokens, width = vocabulary](Trial& t) {
-        run(t, rows, width, 2, {.scale = 0.125, .z_loss = 1e-3, .gradient = gradient}, Weighted::yes);
+        run(t, rows, width, 2, {.z_loss = 1e-3, .gradient = gradient}, Weighted::yes);
       });
     }
   }
@@ -65,7 +66,7 @@ TEST(CrossEntropy, BackendsAgreeWithWeights) {
   for (const std::int64_t tokens : {1, 17}) {
     for (const std::int64_t vocabulary : {33, 104}) {
       test::expect_backends_agree(fmt::format("tokens {} vocabulary {}", tokens, vocabulary), [&](Trial& t) {
-        run(t, tokens, vocabulary, 1, {.scale = 0.125, .gradient = LossGradient::yes}, Weighted::yes);
+        run(t, tokens, vocabulary, 1, {.gradient = LossGradient::yes}, Weighted::yes);
       });
     }
   }
@@ -100,7 +101,8 @@ TEST(CrossEntropy, GradientIsThatOfDifferences) {
   for (const double z_loss : {0.0, 0.3}) {
     auto context = test::reference_context();
     test::TestTensors t(1);
-    const ops::CrossEntropyOptions options{.scale = 0.7, .z_loss = z_loss};
+    constexpr double kScale = 0.7;
+    const ops::CrossEntropyOptions options{.scale = t.of(DType::f64, {1}, {kScale}), .z_loss = z_loss};
     auto with_gradient = options;
     with_gradient.gradient = LossGradient::yes;
     const Tensor logits = t.normal("logits", DType::f64, {4, 5}), targets = t.of({3, -100, 0, 4});
@@ -117,7 +119,7 @@ TEST(CrossEntropy, GradientIsThatOfDifferences) {
             const double lse = test::element(log_sum_exp, i);
             sum += test::element(weights, i) * (test::element(loss, i) + z_loss * lse * lse);
           }
-          return options.scale * sum;
+          return kScale * sum;
         },
         "dlogits");
   }
@@ -159,6 +161,9 @@ TEST(CrossEntropy, BadArguments) {
   expect_op_error(weighted(t.zeros(DType::f32, {3})), "cross_entropy", "weights is");
   expect_op_error(weighted(t.zeros(DType::f64, {2})), "cross_entropy", "weights is");
   const Tensor targets = t.of({0, 2}), three = t.zeros(DType::f32, {3});
+  expect_op_error(
+      [&] { ops::cross_entropy(*context, per_token, per_token, logits, targets, {}, {.scale = per_token}); },
+      "cross_entropy", "scale is");
   expect_op_error(call(three, per_token, logits, targets), "cross_entropy", "loss is");
   expect_op_error(call(per_token, three, logits, targets), "cross_entropy", "log_sum_exp is");
   expect_op_error(call(per_token, per_token, three, targets), "cross_entropy", "logits is");

@@ -91,39 +91,91 @@ TEST(GradientNorm, KnownValues) {
   }
 }
 
+Tensor rates_of(test::TestTensors& t, double learning_rate, std::int64_t step,
+                const ops::AdamWOptions& options = {}) {
+  const auto [rate, correction1, correction2] = ops::AdamWRates::of(learning_rate, step, options);
+  return t.of(DType::f64, {3}, {rate, correction1, correction2});
+}
+
+// Small parts and large ones, with decay and without: none of them may touch what lies beside it.
 TEST(AdamW, BackendsAgreeOverSteps) {
-  for (const auto count : kCounts) {
-    for (const auto& [scaled, copied] : {std::pair{false, false}, {true, false}, {true, true}}) {
-      const auto name = fmt::format("count {} scaled {} copied {}", count, scaled, copied);
-      test::expect_backends_agree(name, [&, scaled = scaled, copied = copied](Trial& t) {
-        const DType dtype = t.accumulator();
-        const ops::AdamWState state{t.tensors.normal("parameters", dtype, {count}),
-                                    t.tensors.zeros(dtype, {count}), t.tensors.zeros(dtype, {count}),
-                                    copied ? t.tensors.make(DType::bf16, {count}) : Tensor{}};
-        const Tensor norm_and_scale = scaled ? t.tensors.of(t.accumulator(), {2}, {2.0, 0.25}) : Tensor{};
-        for (std::int64_t step = 1; step <= 3; ++step) {
-          const Tensor gradients = t.tensors.normal(fmt::format("gradients {}", step), dtype, {count});
-          ops::adamw(t.ctx, state, gradients, norm_and_scale, {.learning_rate = 1e-2, .step = step});
+  for (const auto& [scaled, copied] : {std::pair{false, false}, {true, false}, {true, true}}) {
+    const auto name = fmt::format("scaled {} copied {}", scaled, copied);
+    test::expect_backends_agree(name, [&, scaled = scaled, copied = copied](Trial& t) {
+      const DType dtype = t.accumulator();
+      const auto named = [](const char* what, std::int64_t count) {
+        return fmt::format("{} {}", what, count);
+      };
+      std::vector<ops::AdamWPart> parts;
+      for (const auto count : kCounts) {
+        parts.push_back({.parameters = t.tensors.normal(named("parameters", count), dtype, {count}),
+                         .first_moment = t.tensors.zeros(dtype, {count}),
+                         .second_moment = t.tensors.zeros(dtype, {count}),
+                         .gradients = {},
+                         .copy = copied ? t.tensors.make(DType::bf16, {count}) : Tensor{},
+                         .weight_decay = count % 2 == 0 ? 0.1 : 0});
+      }
+      const Tensor norm_and_scale = scaled ? t.tensors.of(dtype, {2}, {2.0, 0.25}) : Tensor{};
+      for (std::int64_t step = 1; step <= 3; ++step) {
+        for (auto& part : parts) {
+          part.gradients = t.tensors.normal(fmt::format("gradients {} {}", step, part.parameters.count()),
+                                            dtype, part.parameters.shape);
         }
-        t.result("parameters", state.parameters, 3);
-        t.result("first_moment", state.first_moment, 3);
-        t.result("second_moment", state.second_moment, 3);
-        if (copied) t.result("copy", state.copy);
-      });
-    }
+        ops::adamw(t.ctx, parts, norm_and_scale, rates_of(t.tensors, 1e-2, step), {});
+      }
+      for (const auto& part : parts) {
+        const auto count = part.parameters.count();
+        t.result(named("parameters", count), part.parameters, 3);
+        t.result(named("first_moment", count), part.first_moment, 3);
+        t.result(named("second_moment", count), part.second_moment, 3);
+        if (copied) t.result(named("copy", count), part.copy);
+      }
+    });
   }
 }
 
-ops::AdamWState make_state(Trial& t, std::int64_t count) {
-  return {t.tensors.normal("parameters", DType::f32, {count}), t.tensors.normal("first", DType::f32, {count}),
-          t.tensors.uniform("second", DType::f32, {count}, 0, 2),
-          t.tensors.normal("copy", DType::bf16, {count}, {.rounded_to = DType::bf16})};
+// More parts than one launch takes give what each gives alone.
+TEST(AdamW, BackendsAgreeThatPartsAreIndependent) {
+  constexpr std::int64_t kParts = 150;
+  on_each_backend([](test::TestContext& context, std::string_view name) {
+    const auto run = [&](bool together) {
+      return test::run_on(context, DType::f32, 1, [&](Trial& t) {
+        std::vector<ops::AdamWPart> parts;
+        for (std::int64_t i = 0; i < kParts; ++i) {
+          const auto named = [&](const char* what) { return fmt::format("{} {}", what, i); };
+          const Shape shape{1 + 97 * i % 5000};
+          parts.push_back({.parameters = t.tensors.normal(named("p"), DType::f32, shape),
+                           .first_moment = t.tensors.normal(named("m"), DType::f32, shape),
+                           .second_moment = t.tensors.uniform(named("v"), DType::f32, shape, 0, 2),
+                           .gradients = t.tensors.normal(named("g"), DType::f32, shape),
+                           .weight_decay = i % 3 == 0 ? 0.1 : 0});
+        }
+        const Tensor rates = rates_of(t.tensors, 1e-2, 4);
+        if (together) ops::adamw(t.ctx, parts, {}, rates, {});
+        for (const auto& part : parts) {
+          if (!together) ops::adamw(t.ctx, {&part, 1}, {}, rates, {});
+          t.result("parameters", part.parameters);
+          t.result("second_moment", part.second_moment);
+        }
+      });
+    };
+    test::expect_results_same(run(true), run(false), name);
+  });
 }
-void report(Trial& t, const ops::AdamWState& state) {
-  t.result("parameters", state.parameters);
-  t.result("first_moment", state.first_moment);
-  t.result("second_moment", state.second_moment);
-  t.result("copy", state.copy);
+
+ops::AdamWPart make_part(Trial& t, std::int64_t count) {
+  return {.parameters = t.tensors.normal("parameters", DType::f32, {count}),
+          .first_moment = t.tensors.normal("first", DType::f32, {count}),
+          .second_moment = t.tensors.uniform("second", DType::f32, {count}, 0, 2),
+          .gradients = t.tensors.normal("gradients", DType::f32, {count}),
+          .copy = t.tensors.normal("copy", DType::bf16, {count}, {.rounded_to = DType::bf16}),
+          .weight_decay = 0.1};
+}
+void report(Trial& t, const ops::AdamWPart& part) {
+  t.result("parameters", part.parameters);
+  t.result("first_moment", part.first_moment);
+  t.result("second_moment", part.second_moment);
+  t.result("copy", part.copy);
 }
 
 // A gradient that is not finite leaves everything as it was, by way of the norm's NaN.
@@ -131,15 +183,14 @@ TEST(AdamW, BackendsAgreeThatNanChangesNothing) {
   on_each_backend([](test::TestContext& context, std::string_view name) {
     for (const auto count : kCounts) {
       const Trial before =
-          test::run_on(context, DType::f32, 1, [&](Trial& t) { report(t, make_state(t, count)); });
+          test::run_on(context, DType::f32, 1, [&](Trial& t) { report(t, make_part(t, count)); });
       const Trial after = test::run_on(context, DType::f32, 1, [&](Trial& t) {
-        const ops::AdamWState state = make_state(t, count);
-        const Tensor gradients = t.tensors.normal("gradients", DType::f32, {count});
-        t.tensors.set(gradients, count / 2, HUGE_VAL);
+        const ops::AdamWPart part = make_part(t, count);
+        t.tensors.set(Tensor{part.gradients}, count / 2, HUGE_VAL);
         const Tensor norm_and_scale = t.tensors.make(DType::f32, {2});
-        ops::gradient_norm(t.ctx, norm_and_scale, gradients, 1);
-        ops::adamw(t.ctx, state, gradients, norm_and_scale, {.step = 2});
-        report(t, state);
+        ops::gradient_norm(t.ctx, norm_and_scale, part.gradients, 1);
+        ops::adamw(t.ctx, {&part, 1}, norm_and_scale, rates_of(t.tensors, 3e-4, 2), {});
+        report(t, part);
       });
       test::expect_results_same(after, before, fmt::format("{} count {}", name, count));
     }
@@ -150,9 +201,9 @@ TEST(AdamW, BackendsAgreeOnRoundedCopy) {
   on_each_backend([](test::TestContext& context, std::string_view name) {
     for (const auto count : kCounts) {
       const Trial trial = test::run_on(context, DType::f32, 1, [&](Trial& t) {
-        const ops::AdamWState state = make_state(t, count);
-        ops::adamw(t.ctx, state, t.tensors.normal("gradients", DType::f32, {count}), {}, {.step = 2});
-        report(t, state);
+        const ops::AdamWPart part = make_part(t, count);
+        ops::adamw(t.ctx, {&part, 1}, {}, rates_of(t.tensors, 3e-4, 2), {});
+        report(t, part);
       });
       const ConstTensor parameters = trial.results[0].tensor, copy = trial.results[3].tensor;
       test::TestTensors rounded(1);
@@ -167,63 +218,55 @@ TEST(AdamW, FirstStepByHand) {
   for (const bool on_cpu : {false, true}) {
     auto context = on_cpu ? test::cpu_context() : test::reference_context();
     test::TestTensors t(1);
-    const ops::AdamWState state{t.of(DType::f32, {2}, {1, -2}), t.zeros(DType::f32, {2}),
-                                t.zeros(DType::f32, {2})};
-    const ops::AdamWOptions options{
-        .learning_rate = 0.1, .beta1 = 0.9, .beta2 = 0.99, .epsilon = 0.5, .weight_decay = 0.2, .step = 1};
-    ops::adamw(*context, state, t.of(DType::f32, {2}, {4, -1}), t.of(DType::f32, {2}, {9, 0.5}), options);
+    const ops::AdamWPart part{.parameters = t.of(DType::f32, {2}, {1, -2}),
+                              .first_moment = t.zeros(DType::f32, {2}),
+                              .second_moment = t.zeros(DType::f32, {2}),
+                              .gradients = t.of(DType::f32, {2}, {4, -1}),
+                              .weight_decay = 0.2};
+    const ops::AdamWOptions options{.beta1 = 0.9, .beta2 = 0.99, .epsilon = 0.5};
+    ops::adamw(*context, {&part, 1}, t.of(DType::f32, {2}, {9, 0.5}), rates_of(t, 0.1, 1, options), options);
     const test::Tolerance tolerance = test::tolerance_for(DType::f32);
     const auto stepped = [](double p, double g) { return p * 0.98 - 0.1 * g / (std::abs(g) + 0.5); };
-    test::expect_close(state.parameters, t.of(DType::f32, {2}, {stepped(1, 2), stepped(-2, -0.5)}), tolerance,
+    test::expect_close(part.parameters, t.of(DType::f32, {2}, {stepped(1, 2), stepped(-2, -0.5)}), tolerance,
                        "parameters");
-    test::expect_close(state.first_moment, t.of(DType::f32, {2}, {0.2, -0.05}), tolerance, "first_moment");
-    test::expect_close(state.second_moment, t.of(DType::f32, {2}, {0.04, 0.0025}), tolerance,
-                       "second_moment");
+    test::expect_close(part.first_moment, t.of(DType::f32, {2}, {0.2, -0.05}), tolerance, "first_moment");
+    test::expect_close(part.second_moment, t.of(DType::f32, {2}, {0.04, 0.0025}), tolerance, "second_moment");
   }
 }
 
 TEST(AdamW, BiasCorrectionsOfLaterSteps) {
   auto context = test::reference_context();
   test::TestTensors t(1);
-  const ops::AdamWState state{t.of(DType::f64, {1}, {1}), t.of(DType::f64, {1}, {0.3}),
-                              t.of(DType::f64, {1}, {0.2})};
-  const ops::AdamWOptions options{
-      .learning_rate = 0.1, .beta1 = 0.5, .beta2 = 0.75, .epsilon = 1e-3, .weight_decay = 0, .step = 3};
-  ops::adamw(*context, state, t.of(DType::f64, {1}, {1}), {}, options);
+  const ops::AdamWPart part{.parameters = t.of(DType::f64, {1}, {1}),
+                            .first_moment = t.of(DType::f64, {1}, {0.3}),
+                            .second_moment = t.of(DType::f64, {1}, {0.2}),
+                            .gradients = t.of(DType::f64, {1}, {1})};
+  const ops::AdamWOptions options{.beta1 = 0.5, .beta2 = 0.75, .epsilon = 1e-3};
+  ops::adamw(*context, {&part, 1}, {}, rates_of(t, 0.1, 3, options), options);
   const double m = 0.5 * 0.3 + 0.5, v = 0.75 * 0.2 + 0.25;
   const double step = m / (1 - 0.125) / (std::sqrt(v / (1 - 0.421875)) + 1e-3);
-  EXPECT_NEAR(test::element(state.parameters, 0), 1 - 0.1 * step, 1e-15);
+  EXPECT_NEAR(test::element(part.parameters, 0), 1 - 0.1 * step, 1e-15);
 }
 
 TEST(Optimizer, BadArguments) {
   auto context = test::reference_context();
   test::TestTensors t(1);
   const Tensor three = t.zeros(DType::f32, {3}), two = t.zeros(DType::f32, {2});
-  const Tensor rounded = t.zeros(DType::bf16, {2});
+  const Tensor rounded = t.zeros(DType::bf16, {2}), rates = rates_of(t, 1e-3, 1);
   using test::expect_op_error;
   expect_op_error([&] { ops::gradient_norm(*context, three, three, 1); }, "gradient_norm", "result is");
   expect_op_error([&] { ops::gradient_norm(*context, two, three, -1); }, "gradient_norm", "max_norm -1");
-  expect_op_error(
-      [&] {
-        ops::adamw(*context, {three, two, three}, three, {}, {});
-      },
-      "adamw", "first_moment is");
-  expect_op_error([&] { ops::adamw(*context, {three, three, three}, two, {}, {}); }, "adamw", "gradients is");
-  expect_op_error(
-      [&] {
-        ops::adamw(*context, {three, three, three, rounded}, three, {}, {});
-      },
-      "adamw", "copy is");
-  expect_op_error(
-      [&] {
-        ops::adamw(*context, {three, three, three}, three, three, {});
-      },
-      "adamw", "norm_and_scale is");
-  expect_op_error(
-      [&] {
-        ops::adamw(*context, {three, three, three}, three, {}, {.step = 0});
-      },
-      "adamw", "step 0");
+  const auto update = [&](const ops::AdamWPart& part, const ConstTensor& norm, const ConstTensor& by) {
+    return [=, &context] { ops::adamw(*context, {&part, 1}, norm, by, {}); };
+  };
+  expect_op_error(update({three, two, three, three}, {}, rates), "adamw", "first_moment is");
+  expect_op_error(update({three, three, three, two}, {}, rates), "adamw", "gradients is");
+  expect_op_error(update({three, three, three, three, rounded}, {}, rates), "adamw", "copy is");
+  expect_op_error(update({three, three, three, three}, three, rates), "adamw", "norm_and_scale is");
+  expect_op_error(update({three, three, three, three}, {}, two), "adamw", "rates is");
+  const Tensor other = t.zeros(DType::f64, {3});
+  const ops::AdamWPart mixed[] = {{three, three, three, three}, {other, other, other, other}};
+  expect_op_error([&] { ops::adamw(*context, mixed, {}, rates, {}); }, "adamw", "the first part");
 }
 
 }  // namespace

@@ -121,6 +121,32 @@ TEST(NonFinite, AnInfiniteLossAloneUpdatesNothing) {
   }
 }
 
+// The third of five steps has a token whose embedding is huge: those after it change nothing more.
+TEST(NonFinite, AnEnqueuedStepIsNamedLaterAndTheRestUpdatesNothing) {
+  const auto config = small_training();
+  SmallTrainer t(config), until(config);
+  const auto width = config.model.hidden_size;
+  for (auto* trainer : {&t, &until}) {
+    std::fill_n(trainer->parameter("model.embed_tokens.weight").as<float>() + 95 * width, width, kHuge);
+  }
+  std::vector<data::Batch> batches;
+  for (std::uint64_t i = 0; i < 5; ++i) {
+    batches.push_back(random_batch(config, 4, i));
+    std::ranges::replace(batches.back().ids, 95, 94);
+  }
+  batches[2].ids[kLength + 20] = 95;
+  for (std::int64_t step = 1; step <= 5; ++step) {
+    t.trainer.enqueue(batches[static_cast<std::size_t>(step - 1)], step);
+    if (step < 3) until.trainer.enqueue(batches[static_cast<std::size_t>(step - 1)], step);
+  }
+  EXPECT_EQ(t.trainer.tally().failed_step, 3);
+  const auto message = message_of([&] { t.trainer.fail_step(batches[2], 3); });
+  EXPECT_HOLDS(message, "step 3: the output of layer ");
+  EXPECT_HOLDS(message, "at sequence 1, token 20, channel");
+  EXPECT_EQ(Snapshot(t.trainer), Snapshot(until.trainer));
+  t.trainer.step(batches[3], 4);  // and none is held back any more
+}
+
 TEST(NonFinite, NothingBadIsSaved) {
   SmallTrainer t(small_training());
   t.trainer.step(random_batch(t.config, 4, 1), 1);

@@ -107,8 +107,9 @@ class Model64 {
   void differentiate(const data::Batch& batch) {
     run(batch, [&](Context& ctx, Arena& step, const model::TokenLosses& losses, const model::Policy& policy,
                    const model::Batch& on_device) {
-      model::loss_and_gradients(ctx, step, losses, gradients_.tree(), parameters_.tree(), policy, on_device,
-                                {.scale = 1 / static_cast<double>(batch.predicted)});
+      model::loss_and_gradients(
+          ctx, step, losses, gradients_.tree(), parameters_.tree(), policy, on_device,
+          {.scale = model::upload(ctx, step, std::array{1 / static_cast<double>(batch.predicted)})});
     });
   }
   const model::ModelConfig& config() const { return config_; }

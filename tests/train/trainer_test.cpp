@@ -1,4 +1,6 @@
 // The step around the model: which updates are made and counted, what is decayed, how batches may be split.
+#include <cstring>
+
 #include "tests/train/trainer_support.h"
 
 namespace braid::test {
@@ -143,6 +145,51 @@ TEST(Trainer, OnlyWhatIsNotExemptDecays) {
   auto wrong = config;
   wrong.optimizer.no_decay = {"*.no_such_thing"};
   EXPECT_HOLDS(message_of([&] { SmallTrainer t(wrong); }), "'*.no_such_thing' is no parameter");
+}
+
+TEST(Trainer, EnqueuedStepsAreSteps) {
+  for (const auto& config : {small_training(), skipping()}) {
+    SmallTrainer one_by_one(config), ahead(config);
+    double sum = 0;
+    train::StepResult last;
+    for (std::int64_t step = 1; step <= 5; ++step) {
+      const auto batch = random_batch(config, 4, static_cast<std::uint64_t>(step));
+      last = one_by_one.trainer.step(batch, step);
+      sum += last.loss;
+      ahead.trainer.enqueue(batch, step);
+    }
+    const auto tally = ahead.trainer.tally();
+    EXPECT_EQ(tally.steps, 5);
+    EXPECT_EQ(tally.failed_step, 0);
+    EXPECT_EQ(tally.loss_sum, sum);
+    EXPECT_EQ(tally.loss, last.loss);
+    EXPECT_EQ(tally.gradient_norm, last.gradient_norm);
+    EXPECT_EQ(Snapshot(ahead.trainer), Snapshot(one_by_one.trainer));
+    EXPECT_EQ(ahead.trainer.state().updates, one_by_one.trainer.state().updates);
+  }
+}
+
+// A sum that goes on in another trainer, as after a checkpoint, is the same to the last bit.
+TEST(Trainer, ATallyIsCarriedOver) {
+  const auto config = small_training();
+  SmallTrainer whole(config), first(config), second(config);
+  for (std::int64_t step = 1; step <= 6; ++step) {
+    const auto batch = random_batch(config, 4, static_cast<std::uint64_t>(step));
+    whole.trainer.enqueue(batch, step);
+    if (step == 4) {
+      second.trainer.set_tally(first.trainer.tally());
+      for (const auto& sets : {std::pair{&second.trainer.parameters(), &first.trainer.parameters()},
+                               std::pair{&second.trainer.first_moment(), &first.trainer.first_moment()},
+                               std::pair{&second.trainer.second_moment(), &first.trainer.second_moment()}}) {
+        std::memcpy(sets.first->flat().mutable_data(), sets.second->flat().data, sets.first->bytes());
+      }
+      second.trainer.restore(first.trainer.state());
+      second.trainer.parameters_changed();
+    }
+    (step < 4 ? first : second).trainer.enqueue(batch, step);
+  }
+  EXPECT_EQ(second.trainer.tally().loss_sum, whole.trainer.tally().loss_sum);
+  EXPECT_EQ(second.trainer.tally().steps, 6);
 }
 
 // Forward treats every token by itself where arithmetic is strict, so that the loss has the same bits however

@@ -32,6 +32,8 @@ struct Batch {
   std::vector<std::int32_t> positions;        // (N), from 0 in each segment
   std::vector<std::int32_t> segment_offsets;  // (segments + 1), from 0 to N
   std::vector<float> weights{};               // (N), of each token's loss in the gradients; empty: all 1
+  // No segment is longer; what kernels are chosen by. 0: the longest that there is.
+  std::int64_t longest_segment = 0;
   std::int64_t predicted = 0;  // targets that are not -1, and those the filter masked: what a mean divides by
   std::int64_t filtered = 0;   // instances that the filter masked
 };

@@ -146,15 +146,22 @@ class Updates {
                                  step.make(DType::f32, inputs.ids.shape)};
       ops::fill(ctx, gradients_.flat(), 0);
       model::loss_and_gradients(ctx, step, l, gradients_.tree(), compute_tree(), policy, inputs,
-                                {.scale = batch_.mean(1)});
+                                {.scale = model::upload(ctx, step, std::array{batch_.mean(1)})});
       if (ctx.device != Device::dry) losses = model::sum_losses(*ctx.memory, l);
     });
     return batch_.mean(losses.loss);
   }
   void update(std::int64_t step) {
-    model::run_once(backend_, [&](Context& ctx, Arena&) {
-      ops::adamw(ctx, {master_.flat(), first_.flat(), second_.flat()}, gradients_.flat(), {},
-                 {.learning_rate = 1e-3, .step = step});
+    model::run_once(backend_, [&](Context& ctx, Arena& work) {
+      const ops::AdamWOptions options{};
+      const auto [rate, correction1, correction2] = ops::AdamWRates::of(1e-3, step, options);
+      const ops::AdamWPart all{.parameters = master_.flat(),
+                               .first_moment = first_.flat(),
+                               .second_moment = second_.flat(),
+                               .gradients = gradients_.flat(),
+                               .weight_decay = 0.1};
+      ops::adamw(ctx, {&all, 1}, {}, model::upload(ctx, work, std::array{rate, correction1, correction2}),
+                 options);
     });
     if (activations_ == DType::bf16) refresh();
   }

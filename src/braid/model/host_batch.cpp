@@ -21,14 +21,17 @@ Tensor upload(const Context& ctx, Arena& arena, std::span<const std::int32_t> va
 Tensor upload(const Context& ctx, Arena& arena, std::span<const float> values) {
   return upload_values(ctx, arena, values);
 }
+Tensor upload(const Context& ctx, Arena& arena, std::span<const double> values) {
+  return upload_values(ctx, arena, values);
+}
 
 Batch HostBatch::upload(const Context& ctx, Arena& arena) const {
-  std::int64_t longest = 0;
-  for (std::size_t s = 1; s < offsets.size(); ++s) {
-    longest = std::max<std::int64_t>(longest, offsets[s] - offsets[s - 1]);
+  std::int64_t most = longest;
+  for (std::size_t s = 1; longest == 0 && s < offsets.size(); ++s) {
+    most = std::max<std::int64_t>(most, offsets[s] - offsets[s - 1]);
   }
   const auto put = [&](std::span<const std::int32_t> values) { return model::upload(ctx, arena, values); };
-  Batch batch{put(ids), put(targets), {{put(offsets), longest}, put(positions)}};
+  Batch batch{put(ids), put(targets), {{put(offsets), most}, put(positions)}};
   if (!weights.empty()) batch.weights = model::upload(ctx, arena, weights);
   return batch;
 }

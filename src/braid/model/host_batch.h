@@ -14,6 +14,7 @@ namespace braid::model {
 // Copies host values into a new tensor of the arena (measuring arenas copy nothing).
 Tensor upload(const Context& ctx, Arena& arena, std::span<const std::int32_t> values);
 Tensor upload(const Context& ctx, Arena& arena, std::span<const float> values);
+Tensor upload(const Context& ctx, Arena& arena, std::span<const double> values);
 
 // Several arrays at the price of one copy to the device; each begins on 16 bytes.
 template <class... T>
@@ -45,6 +46,7 @@ std::array<Tensor, sizeof...(T)> upload_together(const Context& ctx, Arena& aren
 struct HostBatch {
   std::span<const std::int32_t> ids, targets, positions, offsets;
   std::span<const float> weights{};  // of each token's loss in the gradients; empty: all 1
+  std::int64_t longest = 0;          // no segment is longer; 0: the longest that there is
   Batch upload(const Context& ctx, Arena& arena) const;
 };
 

@@ -114,8 +114,8 @@ LossSums sum_losses(Memory& memory, const TokenLosses& losses) {
 }
 
 std::int64_t head_rows(std::int64_t vocabulary_size, DType logits) {
-  if (logits == DType::bf16) return 2048;
   constexpr std::int64_t kLogits = std::int64_t{1} << 24;  // 64 MB of f32
+  if (logits == DType::bf16) return std::max<std::int64_t>(kLogits / vocabulary_size, 2048);
   return std::clamp<std::int64_t>(kLogits / vocabulary_size, 64, 2048);
 }
 

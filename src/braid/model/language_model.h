@@ -27,7 +27,9 @@ struct KeepPlan {
 };
 
 struct LossOptions {
-  double scale = 1;   // weight of each token's loss in the gradients: 1 / predicted tokens of the whole batch
+  // (1) f64: weight of each token's loss in the gradients, 1 / predicted tokens of the whole batch;
+  // undefined: 1
+  ConstTensor scale{};
   double z_loss = 0;  // coefficient of logsumexp²
   KeepPlan keep{};
 };
@@ -51,8 +53,8 @@ void score(Context&, Arena& step, TokenLosses out, const Parameters&, const Poli
 void compute_logits(Context&, Arena& step, Tensor logits, const Parameters&, const Policy&, const Batch&);
 
 // Rows of logits that exist at one time in the loss, so that full logits are never stored: about 64 MB of
-// them in f32; 2048 rows in bf16, where the matrix units want many and each pass over the head's gradient
-// costs more.
+// them in f32, and at most 2048 rows; in bf16 2048 rows at least, where the matrix units want many and each
+// pass over the head's gradient costs more, and as many as 32 MB hold.
 std::int64_t head_rows(std::int64_t vocabulary_size, DType logits);
 
 }  // namespace braid::model

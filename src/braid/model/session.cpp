@@ -179,15 +179,9 @@ ConstTensor Session::extend_in_place(const std::vector<std::vector<std::int32_t>
   return logits;
 }
 
-// The inputs of one token each always lie at the same addresses, so that the work on them can be recorded.
-// Its first time is not: libraries make their plans then.
+// The inputs of one token each always lie at the same addresses.
 ConstTensor Session::decode(Context& ctx, Arena& work, const Inputs& inputs) {
-  if (!backend_.record || !decoded_) {
-    decoded_ = true;
-    return run(ctx, work, inputs);
-  }
-  if (decode_ == nullptr) decode_ = backend_.record([&] { decode_logits_ = run(ctx, work, inputs); });
-  decode_->replay();
+  decode_.run(backend_, [&] { decode_logits_ = run(ctx, work, inputs); });
   return decode_logits_;
 }
 

@@ -77,9 +77,8 @@ class Session {
   Policy policy_;
   std::vector<Block::State> states_;
   std::vector<std::int32_t> lengths_;
-  // One token for every sequence, recorded on its second time; where the backend can.
-  bool decoded_ = false;
-  std::unique_ptr<Recording> decode_;
+  // One token for every sequence.
+  RepeatedWork decode_;
   ConstTensor decode_logits_;
 };
 

@@ -18,14 +18,16 @@ class WorkMemory {
     step_ = Buffer(step.peak(), backend.memory);
     scratch_ = Buffer(scratch.peak(), backend.memory);
   }
-  // Plans again where `work` needs more than was planned.
+  // Plans again where `work` needs more than was planned. True: the memory lies elsewhere now.
   template <class Work>
-  void grow(const Backend& backend, Work&& work) {
+  bool grow(const Backend& backend, Work&& work) {
     Arena step = Arena::measuring(), scratch = Arena::measuring();
     Context ctx = backend.measuring_context(scratch);
     work(ctx, step);
-    if (step.peak() > step_.bytes()) step_ = {}, step_ = Buffer(step.peak(), backend.memory);
-    if (scratch.peak() > scratch_.bytes()) scratch_ = {}, scratch_ = Buffer(scratch.peak(), backend.memory);
+    const bool more_step = step.peak() > step_.bytes(), more_scratch = scratch.peak() > scratch_.bytes();
+    if (more_step) step_ = {}, step_ = Buffer(step.peak(), backend.memory);
+    if (more_scratch) scratch_ = {}, scratch_ = Buffer(scratch.peak(), backend.memory);
+    return more_step || more_scratch;
   }
   // Runs `work` in the planned memory. Peaks over all runs are kept for comparison with the plan.
   template <class Work>

@@ -48,6 +48,25 @@ struct Backend {
   }
 };
 
+// Work that launches the same on the same memory each time: recorded on its second time, since libraries make
+// their plans on the first, and replayed from then on. Where the backend cannot record, it is done each time.
+class RepeatedWork {
+ public:
+  template <class Work>
+  void run(const Backend& backend, Work&& work) {
+    if (!backend.record || !done_) {
+      done_ = true;
+      return work();
+    }
+    if (recording_ == nullptr) recording_ = backend.record(work);
+    recording_->replay();
+  }
+
+ private:
+  bool done_ = false;
+  std::unique_ptr<Recording> recording_;
+};
+
 // Bytes of scratch that fn(Context&) needs on this backend, found by running it dry.
 template <class Fn>
 std::size_t measure_scratch(const Backend& backend, Fn&& fn) {

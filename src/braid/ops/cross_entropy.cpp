@@ -14,6 +14,7 @@ void cross_entropy(Context& ctx, Tensor loss, Tensor log_sum_exp, Tensor logits,
   check.tensor("log_sum_exp", log_sum_exp, accumulator_of(logits.dtype), per_token);
   check.tensor("targets", targets, DType::i32, per_token);
   if (weights.defined()) check.tensor("weights", weights, DType::f32, per_token);
+  if (options.scale.defined()) check.tensor("scale", options.scale, DType::f64, {1});
   implementation<&OpTable::cross_entropy>(ctx)(ctx, loss, log_sum_exp, logits, targets, weights, options);
 }
 

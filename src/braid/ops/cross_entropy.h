@@ -5,7 +5,8 @@ namespace braid::ops {
 
 enum class LossGradient : bool { no, yes };
 struct CrossEntropyOptions {
-  double scale = 1;   // weight of each token's loss in the gradient, for example 1 / valid tokens
+  ConstTensor
+      scale{};  // (1) f64: weight of each token's loss in the gradient, as 1 / valid tokens; undefined: 1
   double z_loss = 0;  // coefficient of logsumexp², added to the gradient, not to `loss`
   LossGradient gradient = LossGradient::no;
 };

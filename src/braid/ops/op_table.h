@@ -14,6 +14,7 @@
 #include "braid/ops/sampling.h"
 #include "braid/ops/short_convolution.h"
 #include "braid/ops/swiglu.h"
+#include "braid/ops/tally_step.h"
 
 namespace braid {
 
@@ -46,6 +47,7 @@ struct OpTable {
   decltype(ops::fill)* fill = nullptr;
   decltype(ops::copy)* copy = nullptr;
   decltype(ops::gradient_norm)* gradient_norm = nullptr;
+  decltype(ops::tally_step)* tally_step = nullptr;
   decltype(ops::adamw)* adamw = nullptr;
 };
 

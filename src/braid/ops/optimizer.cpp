@@ -12,18 +12,22 @@ void gradient_norm(Context& ctx, Tensor result, ConstTensor gradients, double ma
   implementation<&OpTable::gradient_norm>(ctx)(ctx, result, gradients, max_norm);
 }
 
-void adamw(Context& ctx, AdamWState state, ConstTensor gradients, ConstTensor norm_and_scale,
+void adamw(Context& ctx, std::span<const AdamWPart> parts, ConstTensor norm_and_scale, ConstTensor rates,
            AdamWOptions options) {
   const Checker check("adamw");
-  const auto& like = state.parameters;
-  check.tensor("gradients", gradients, like.dtype, like.shape);
-  check.tensor("first_moment", state.first_moment, like.dtype, like.shape);
-  check.tensor("second_moment", state.second_moment, like.dtype, like.shape);
-  if (state.copy.defined()) check.tensor("copy", state.copy, DType::bf16, like.shape);
-  if (norm_and_scale.defined())
-    check.tensor("norm_and_scale", norm_and_scale, accumulator_of(like.dtype), {2});
-  check.that(options.step >= 1, "step {} must count from 1", options.step);
-  implementation<&OpTable::adamw>(ctx)(ctx, state, gradients, norm_and_scale, options);
+  check.tensor("rates", rates, DType::f64, {3});
+  for (const auto& part : parts) {
+    const auto& like = part.parameters;
+    check.that(like.dtype == parts.front().parameters.dtype, "parameters is {}, the first part {}",
+               describe(like), describe(parts.front().parameters));
+    check.tensor("gradients", part.gradients, like.dtype, like.shape);
+    check.tensor("first_moment", part.first_moment, like.dtype, like.shape);
+    check.tensor("second_moment", part.second_moment, like.dtype, like.shape);
+    if (part.copy.defined()) check.tensor("copy", part.copy, DType::bf16, like.shape);
+    if (norm_and_scale.defined())
+      check.tensor("norm_and_scale", norm_and_scale, accumulator_of(like.dtype), {2});
+  }
+  implementation<&OpTable::adamw>(ctx)(ctx, parts, norm_and_scale, rates, options);
 }
 
 }  // namespace braid::ops

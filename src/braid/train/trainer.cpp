@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "braid/ops/elementwise.h"
-#include "braid/ops/optimizer.h"
+#include "braid/ops/tally_step.h"
 
 namespace braid::train {
 namespace {
@@ -65,7 +65,8 @@ Trainer::Trainer(const Backend& backend, const RunConfig& config)
   policy_ = model::make_policy(dry, measure, config.model, length, activations_);
   policy_buffer_ = Buffer(measure.peak(), backend.memory);
   const auto make_results = [&](Arena& arena) {
-    for (Tensor* t : {&norm_, &guard_, &minus_one_, &clip_}) *t = arena.make(DType::f32, {2});
+    for (Tensor* t : {&norm_, &clip_}) *t = arena.make(DType::f32, {2});
+    tally_ = arena.make(DType::f64, {ops::kTallyElements});
     const Shape tokens{config.batch_size * length};
     losses_ = {arena.make(DType::f32, tokens), arena.make(DType::f32, tokens)};
   };
@@ -74,49 +75,63 @@ Trainer::Trainer(const Backend& backend, const RunConfig& config)
   results_buffer_ = Buffer(results.peak(), backend.memory);
   Arena results_arena(results_buffer_);
   make_results(results_arena);
+  inputs_buffer_ = Buffer(StepInputs::most_bytes(config.batch_size, length), backend.memory);
+  const auto& o = config.optimizer;
+  update_options_ = {.beta1 = o.beta1, .beta2 = o.beta2, .epsilon = o.epsilon};
+  for (std::size_t i = 0; i < parameter_list_.size(); ++i) {
+    const auto& [spec, parameter] = parameter_list_[i];
+    const bool copied = activations_ == DType::bf16 && spec.role != nn::ParameterRole::precise;
+    update_parts_.push_back({.parameters = parameter,
+                             .first_moment = first_list_[i].tensor,
+                             .second_moment = second_list_[i].tensor,
+                             .gradients = gradient_list_[i].tensor,
+                             .copy = copied ? compute_list_[i].tensor : Tensor{},
+                             .weight_decay = decays(o, spec) ? o.weight_decay : 0});
+  }
 
   make_work_memory();
   Arena policy_arena(policy_buffer_), scratch(nullptr, 0, backend.device);
   Context ctx = backend.context(scratch);
   policy_ = model::make_policy(ctx, policy_arena, config.model, length, activations_);
-  ops::fill(ctx, minus_one_, -1);
   if (config.optimizer.kind == OptimizerKind::skip_step_adamw) skip_step_.emplace(config.optimizer.skip);
   saturated_ = backend.numerical_events().saturated;
 }
 
-void Trainer::largest_work(Context& ctx, Arena& step, const model::HostBatch& largest,
-                           const model::KeepPlan& keep) {
-  const auto batch = largest.upload(ctx, step);
-  Arena results = Arena::measuring();
-  const model::TokenLosses losses{results.make(DType::f32, batch.ids.shape),
-                                  results.make(DType::f32, batch.ids.shape)};
-  model::loss_and_gradients(ctx, step, losses, gradients_.tree(), weights(), policy_, batch, {.keep = keep});
+void Trainer::largest_work(Context& ctx, Arena& step, const PartShape& largest, const model::KeepPlan& keep) {
+  const auto batch = largest.dry();
+  Arena others = Arena::measuring();
+  const model::TokenLosses losses{others.make(DType::f32, batch.ids.shape),
+                                  others.make(DType::f32, batch.ids.shape)};
+  const Tensor scale = others.make(DType::f64, {1}), rates = others.make(DType::f64, {3});
+  model::loss_and_gradients(ctx, step, losses, gradients_.tree(), weights(), policy_, batch,
+                            {.scale = scale, .keep = keep});
   model::score(ctx, step, losses, weights(), policy_, batch);
   ops::gradient_norm(ctx, norm_, gradients_.flat(), 1);
-  ops::gradient_norm(ctx, guard_, losses_.loss, 0);
-  ops::adamw(ctx, {parameters_.flat(), first_.flat(), second_.flat()}, gradients_.flat(), norm_, {});
+  ops::tally_step(ctx, tally_, clip_, {losses_.loss, losses_.log_sum_exp}, norm_, scale);
+  ops::adamw(ctx, update_parts_, clip_, rates, update_options_);
+}
+
+PartShape Trainer::largest_part(const WorkShape& shape) const {
+  return {.tokens = shape.micro_batch * shape.length,
+          .segments = shape.micro_batch,
+          .longest = shape.length,
+          .weighted = config_.objective == ObjectiveKind::dpo};
 }
 
 std::size_t Trainer::work_bytes(const WorkShape& shape, const model::KeepPlan& keep) {
-  const auto layout = model::RowLayout::of(shape.micro_batch, shape.length);
-  const std::vector<std::int32_t> zeros(layout.positions.size(), 0);
-  const std::vector<float> weights(config_.objective == ObjectiveKind::dpo ? zeros.size() : 0);
   Arena step = Arena::measuring(), scratch = Arena::measuring();
   Context ctx = backend_.measuring_context(scratch);
-  largest_work(ctx, step, {zeros, zeros, layout.positions, layout.offsets, weights}, keep);
+  largest_work(ctx, step, largest_part(shape), keep);
   return align_up(step.peak()) + align_up(scratch.peak());
 }
 
 void Trainer::make_work_memory() {
   keep_ = choose_keep_plan(config_, backend_.memory->available(),
                            [&](const WorkShape& w, const model::KeepPlan& k) { return work_bytes(w, k); });
-  const auto layout = model::RowLayout::of(config_.micro_batch_size, config_.data.sequence_length);
-  const std::vector<std::int32_t> zeros(layout.positions.size(), 0);
-  const std::vector<float> weights(config_.objective == ObjectiveKind::dpo ? zeros.size() : 0);
-  work_ = model::WorkMemory(backend_, [&](Context& ctx, Arena& step) {
-    largest_work(ctx, step, {zeros, zeros, layout.positions, layout.offsets, weights}, keep_);
-  });
-  planned_offsets_.assign(layout.offsets.begin(), layout.offsets.end());
+  const auto largest = largest_part({config_.micro_batch_size, config_.data.sequence_length});
+  work_ = model::WorkMemory(backend_,
+                            [&](Context& ctx, Arena& step) { largest_work(ctx, step, largest, keep_); });
+  planned_ = {largest};
 }
 
 std::int64_t Trainer::largest_micro_batch(std::int64_t limit) {
@@ -126,17 +141,26 @@ std::int64_t Trainer::largest_micro_batch(std::int64_t limit) {
   return train::largest_micro_batch(
       config_, room,
       [&](const WorkShape& w, const model::KeepPlan& k) {
-        const auto losses = static_cast<std::size_t>(2 * 4 * w.micro_batch * w.length);  // of a batch of one
-        return work_bytes(w, k) + losses;
+        // The tables here are those of a batch of one.
+        const auto losses = static_cast<std::size_t>(2 * 4 * w.micro_batch * w.length);
+        return work_bytes(w, k) + losses + StepInputs::most_bytes(w.micro_batch, w.length);
       },
       limit);
 }
 
-// With document masking the segments vary, and with them what some ops need.
-void Trainer::ensure_planned(const MicroBatch& micro) {
-  if (micro.offsets == planned_offsets_) return;
-  work_.grow(backend_, [&](Context& ctx, Arena& step) { largest_work(ctx, step, micro.host(), keep_); });
-  planned_offsets_ = micro.offsets;
+// With document masking the segments vary, and with them what some ops need. What was recorded goes where the
+// memory moves.
+StepInputs Trainer::take(const data::Batch& batch, const StepNumbers& numbers) {
+  Arena arena(inputs_buffer_), none(nullptr, 0, backend_.device);
+  const Context ctx = backend_.context(none);
+  StepInputs inputs(ctx, arena, batch, config_.micro_batch_size, numbers);
+  for (const auto& shape : inputs.shapes()) {
+    if (!planned_.insert(shape).second) continue;
+    const bool moved =
+        work_.grow(backend_, [&](Context& dry, Arena& step) { largest_work(dry, step, shape, keep_); });
+    if (moved) repeated_.clear();
+  }
+  return inputs;
 }
 
 MemoryPlan Trainer::memory_plan() const {
@@ -144,7 +168,7 @@ MemoryPlan Trainer::memory_plan() const {
                   .gradients = gradients_.bytes(),
                   .moments = first_.bytes() + second_.bytes(),
                   .copies = compute_.bytes(),
-                  .tables = policy_buffer_.bytes() + results_buffer_.bytes(),
+                  .tables = policy_buffer_.bytes() + results_buffer_.bytes() + inputs_buffer_.bytes(),
                   .activations = work_.step_bytes(),
                   .scratch = work_.scratch_bytes(),
                   .free = free_};
@@ -154,61 +178,9 @@ MemoryPlan Trainer::memory_plan() const {
   return plan;
 }
 
-model::TokenLosses Trainer::losses_at(std::int64_t token, std::int64_t tokens) const {
+model::TokenLosses Trainer::losses_of(const StepInputs& inputs, std::size_t part) const {
+  const auto token = inputs.first_token(part), tokens = inputs.shapes()[part].tokens;
   return {rows_of(losses_.loss, token, tokens), rows_of(losses_.log_sum_exp, token, tokens)};
-}
-
-void Trainer::accumulate(const MicroBatch& micro, const model::TokenLosses& losses, double scale) {
-  ensure_planned(micro);
-  work_.run(backend_, [&](Context& ctx, Arena& step) {
-    model::loss_and_gradients(ctx, step, losses, gradients_.tree(), weights(), policy_,
-                              micro.host().upload(ctx, step),
-                              {.scale = scale, .z_loss = config_.optimizer.z_loss, .keep = keep_});
-  });
-}
-
-// guard_ = [norm of the losses, 1], where they are finite. Adding [-1, -1] and norm_ leaves norm_[1] in
-// clip_[1] as it is, or NaN, with which nothing is updated: no wait for the device is needed to know.
-void Trainer::find_norm(const model::TokenLosses& losses) {
-  work_.run(backend_, [&](Context& ctx, Arena&) {
-    ops::gradient_norm(ctx, norm_, gradients_.flat(), config_.optimizer.max_gradient_norm);
-    ops::gradient_norm(ctx, guard_, losses.loss, 0);
-    ops::add(ctx, clip_, guard_, minus_one_);
-    ops::add(ctx, clip_, clip_, norm_);
-  });
-}
-
-Trainer::Measured Trainer::measure(const model::TokenLosses& losses, double predicted) const {
-  auto& memory = *backend_.memory;
-  const auto sums = model::sum_losses(memory, losses);
-  Measured m{.loss = sums.loss / predicted,
-             .z_loss = sums.squared_log_sum_exp / predicted,
-             .gradient_norm = to_host<float>(memory, norm_)[0]};
-  m.finite = std::isfinite(m.loss) && std::isfinite(m.gradient_norm) &&
-             std::isfinite(to_host<float>(memory, clip_)[1]);
-  return m;
-}
-
-void Trainer::update(double rate, std::int64_t update) {
-  const auto& o = config_.optimizer;
-  work_.run(backend_, [&](Context& ctx, Arena&) {
-    for (std::size_t i = 0; i < parameter_list_.size(); ++i) {
-      const auto& [spec, parameter] = parameter_list_[i];
-      const bool copied = activations_ == DType::bf16 && spec.role != nn::ParameterRole::precise;
-      ops::adamw(ctx,
-                 {.parameters = parameter,
-                  .first_moment = first_list_[i].tensor,
-                  .second_moment = second_list_[i].tensor,
-                  .copy = copied ? compute_list_[i].tensor : Tensor{}},
-                 gradient_list_[i].tensor, clip_,
-                 {.learning_rate = rate,
-                  .beta1 = o.beta1,
-                  .beta2 = o.beta2,
-                  .epsilon = o.epsilon,
-                  .weight_decay = decays(o, spec) ? o.weight_decay : 0,
-                  .step = update});
-    }
-  });
 }
 
 void Trainer::parameters_changed() {
@@ -226,46 +198,91 @@ std::uint64_t Trainer::newly_saturated() {
   return saturated_ - before;
 }
 
-void Trainer::sum_gradients(const data::Batch& batch, const model::TokenLosses& losses, double predicted) {
-  const auto micro = config_.micro_batch_size, length = batch.sequence_length;
+void Trainer::sum_gradients(const StepInputs& inputs) {
   work_.run(backend_, [&](Context& ctx, Arena&) { ops::fill(ctx, gradients_.flat(), 0); });
-  for (std::int64_t first = 0; first < batch.instances; first += micro) {
-    const auto token = first * length, tokens = micro * length;
-    accumulate(MicroBatch::of(batch, token, tokens), losses_at(token, tokens), 1 / predicted);
+  for (std::size_t part = 0; part < inputs.shapes().size(); ++part) {
+    work_.run(backend_, [&](Context& ctx, Arena& step) {
+      model::loss_and_gradients(ctx, step, losses_of(inputs, part), gradients_.tree(), weights(), policy_,
+                                inputs.part(part),
+                                {.scale = inputs.scale(), .z_loss = config_.optimizer.z_loss, .keep = keep_});
+    });
   }
-  find_norm(losses);
+  work_.run(backend_, [&](Context& ctx, Arena&) {
+    ops::gradient_norm(ctx, norm_, gradients_.flat(), config_.optimizer.max_gradient_norm);
+    ops::tally_step(
+        ctx, tally_, clip_,
+        {rows_of(losses_.loss, 0, inputs.tokens()), rows_of(losses_.log_sum_exp, 0, inputs.tokens())}, norm_,
+        inputs.scale());
+  });
 }
 
-// With plain AdamW nothing is read back before the end: the device works through the whole step, and the
-// update leaves everything as it was where something is not finite. SkipStep decides on the host, so that the
-// device waits once in between.
-void Trainer::train_on(const data::Batch& batch, std::int64_t step, StepResult& result) {
-  const auto losses = losses_at(0, batch.instances * batch.sequence_length);
+void Trainer::update(const StepInputs& inputs) {
+  work_.run(backend_, [&](Context& ctx, Arena&) {
+    ops::adamw(ctx, update_parts_, clip_, inputs.rates(), update_options_);
+  });
+}
+
+StepTally Trainer::tally() const {
+  const auto t = to_host<double>(*backend_.memory, tally_);
+  return {.loss = t[ops::kTallyLoss],
+          .z_loss = t[ops::kTallyZLoss],
+          .gradient_norm = t[ops::kTallyGradientNorm],
+          .loss_sum = t[ops::kTallyLossSum],
+          .steps = static_cast<std::int64_t>(t[ops::kTallySteps]),
+          .failed_step = static_cast<std::int64_t>(t[ops::kTallyFailedStep])};
+}
+
+void Trainer::set_tally(const StepTally& tally) {
+  std::array<double, ops::kTallyElements> t{};
+  t[ops::kTallyLoss] = tally.loss;
+  t[ops::kTallyZLoss] = tally.z_loss;
+  t[ops::kTallyGradientNorm] = tally.gradient_norm;
+  t[ops::kTallyLossSum] = tally.loss_sum;
+  t[ops::kTallySteps] = static_cast<double>(tally.steps);
+  t[ops::kTallyFailedStep] = static_cast<double>(tally.failed_step);
+  backend_.memory->write(tally_.mutable_data(), t.data(), sizeof(t));
+}
+
+// With plain AdamW nothing is read back: the device works through the whole step, and the update leaves
+// everything as it was where something is not finite. SkipStep decides on the host, so that the device waits
+// once in between.
+double Trainer::train_on(const data::Batch& batch, std::int64_t step) {
+  const auto rates = ops::AdamWRates::of(learning_rate(config_.schedule, step, config_.steps), updates_ + 1,
+                                         update_options_);
   const auto predicted = static_cast<double>(std::max<std::int64_t>(batch.predicted, 1));
-  sum_gradients(batch, losses, predicted);
-  Measured m;
+  const auto inputs = take(batch, {1 / predicted, rates.learning_rate, rates.correction1, rates.correction2});
+  constexpr std::size_t kMostRecordings = 64;  // with document masking hardly any two steps are alike
+  if (repeated_.size() >= kMostRecordings && !repeated_.contains(inputs.shapes())) repeated_.clear();
+  auto& repeated = repeated_[inputs.shapes()];
+  repeated.gradients.run(backend_, [&] {
+    sum_gradients(inputs);
+    if (!skip_step_) update(inputs);
+  });
+  double factor = 1;
   if (skip_step_) {
-    m = measure(losses, predicted);
-    if (!m.finite) stop(batch, step, m);
-    result.step_factor = skip_step_->factor(m.loss, m.gradient_norm);
-    if (result.step_factor != 0) update(result.learning_rate, updates_ + 1);
-  } else {
-    update(result.learning_rate, updates_ + 1);
-    m = measure(losses, predicted);
-    if (!m.finite) stop(batch, step, m);
+    const auto now = tally();
+    if (now.failed_step != 0) return 1;
+    factor = skip_step_->factor(now.loss, now.gradient_norm);
+    if (factor != 0) repeated.update.run(backend_, [&] { update(inputs); });
   }
-  if (result.step_factor != 0) ++updates_;
-  stability_.add(m.loss, m.gradient_norm);
-  result.loss = m.loss;
-  result.z_loss = m.z_loss;
-  result.gradient_norm = m.gradient_norm;
+  if (factor != 0) ++updates_;
+  return factor;
 }
 
-StepResult Trainer::step(const data::Batch& batch, std::int64_t step) {
+void Trainer::require_batch(const data::Batch& batch, std::int64_t step) const {
   const auto expected = instances_in(config_, step);
   require(batch.instances == expected && batch.sequence_length <= config_.data.sequence_length,
           "trainer: the batch has {} sequences of {}, step {} trains {} of at most {}", batch.instances,
           batch.sequence_length, step, expected, config_.data.sequence_length);
+}
+
+void Trainer::enqueue(const data::Batch& batch, std::int64_t step) {
+  require_batch(batch, step);
+  if (!skips(config_, step)) train_on(batch, step);
+}
+
+StepResult Trainer::step(const data::Batch& batch, std::int64_t step) {
+  require_batch(batch, step);
   constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
   StepResult result{.loss = kNone,
                     .z_loss = kNone,
@@ -274,7 +291,17 @@ StepResult Trainer::step(const data::Batch& batch, std::int64_t step) {
   if (skips(config_, step)) {
     result.step_factor = 0;
   } else {
-    train_on(batch, step, result);
+    const auto updates = updates_;
+    result.step_factor = train_on(batch, step);
+    const auto now = tally();
+    if (now.failed_step != 0) {
+      updates_ = updates;
+      fail_step(batch, step);
+    }
+    stability_.add(now.loss, now.gradient_norm);
+    result.loss = now.loss;
+    result.z_loss = now.z_loss;
+    result.gradient_norm = now.gradient_norm;
   }
   result.skipped = result.step_factor == 0;
   result.loss_spikes = stability_.loss_spikes();
@@ -301,27 +328,27 @@ void Trainer::restore(const TrainerState& s) {
 std::vector<float> Trainer::token_losses(const data::Batch& batch) {
   require(batch.instances <= config_.batch_size, "trainer: {} sequences to score, at most {} fit",
           batch.instances, config_.batch_size);
-  for (std::int64_t first = 0; first < batch.instances; first += config_.micro_batch_size) {
-    const auto rows = std::min(config_.micro_batch_size, batch.instances - first);
-    const auto token = first * batch.sequence_length, tokens = rows * batch.sequence_length;
-    score_into(MicroBatch::of(batch, token, tokens), losses_at(token, tokens));
-  }
-  const auto all = static_cast<std::int64_t>(batch.ids.size());
-  return to_host<float>(*backend_.memory, losses_at(0, all).loss);
+  score_into(take(batch, {}));
+  return to_host<float>(*backend_.memory,
+                        rows_of(losses_.loss, 0, static_cast<std::int64_t>(batch.ids.size())));
 }
 
-void Trainer::score_into(const MicroBatch& micro, const model::TokenLosses& losses) {
-  ensure_planned(micro);
-  work_.run(backend_, [&](Context& ctx, Arena& step) {
-    model::score(ctx, step, losses, weights(), policy_, micro.host().upload(ctx, step));
-  });
+void Trainer::score_into(const StepInputs& inputs) {
+  for (std::size_t part = 0; part < inputs.shapes().size(); ++part) {
+    work_.run(backend_, [&](Context& ctx, Arena& step) {
+      model::score(ctx, step, losses_of(inputs, part), weights(), policy_, inputs.part(part));
+    });
+  }
 }
 
 ScoreResult Trainer::score(const data::Batch& batch) {
-  const auto tokens = static_cast<std::int64_t>(batch.ids.size());
-  const auto losses = losses_at(0, tokens);
-  score_into(MicroBatch::of(batch, 0, tokens), losses);
-  return {model::sum_losses(*backend_.memory, losses).loss, newly_saturated()};
+  const auto inputs = take(batch, {});
+  score_into(inputs);
+  model::LossSums sums;
+  for (std::size_t part = 0; part < inputs.shapes().size(); ++part) {
+    sums.loss += model::sum_losses(*backend_.memory, losses_of(inputs, part)).loss;
+  }
+  return {sums.loss, newly_saturated()};
 }
 
 }  // namespace braid::train

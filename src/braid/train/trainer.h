@@ -2,11 +2,14 @@
 // step at a time. A step is a pure function of this state and its batch.
 #pragma once
 #include <cmath>
+#include <map>
 #include <optional>
+#include <set>
 
 #include "braid/model/work_memory.h"
+#include "braid/ops/optimizer.h"
 #include "braid/train/memory_plan.h"
-#include "braid/train/micro_batch.h"
+#include "braid/train/step_inputs.h"
 #include "braid/train/trainer_state.h"
 
 namespace braid::train {
@@ -23,6 +26,14 @@ struct StepResult {
 
   // False for train.skip_steps, which compute nothing: loss, z_loss and gradient_norm are NaN.
   bool measured() const { return !std::isnan(loss); }
+};
+
+// What the steps since the last set_tally() came to.
+struct StepTally {
+  double loss = 0, z_loss = 0, gradient_norm = 0;  // of the last one
+  double loss_sum = 0;                             // of `loss`
+  std::int64_t steps = 0;                          // those after a failed one are not entered
+  std::int64_t failed_step = 0;                    // the first that was not finite, from 1; 0: none
 };
 
 // Sums over the predicted tokens.
@@ -44,6 +55,17 @@ class Trainer {
   // tokens. Throws NotFinite, leaving parameters and moments untouched, when the loss or a gradient is not
   // finite; the error names where that began.
   StepResult step(const data::Batch& batch, std::int64_t step);
+  // The same without waiting for the device, but where SkipStep decides: tally() tells later what came of it.
+  // Where a step is not finite, neither it nor a later one updates anything, until set_tally(). The
+  // StabilityMonitor does not see such steps.
+  void enqueue(const data::Batch& batch, std::int64_t step);
+  // Waits for the device.
+  StepTally tally() const;
+  // What later steps are added to.
+  void set_tally(const StepTally& tally);
+  // Throws the NotFinite of a step that tally() says failed, trained on that batch. Sets the tally to
+  // nothing.
+  [[noreturn]] void fail_step(const data::Batch& batch, std::int64_t step);
   // The loss of every token (0 where nothing is predicted) of at most batch_size instances, of which more
   // than micro_batch_size must be a multiple of it or a last part.
   std::vector<float> token_losses(const data::Batch& batch);
@@ -75,30 +97,25 @@ class Trainer {
   const model::WorkMemory& work() const { return work_; }
 
  private:
-  // What a step's loss and gradients came to.
-  struct Measured {
-    double loss = 0, z_loss = 0, gradient_norm = 0;
-    bool finite = true;
-  };
   // Only ever dry: the shapes of whatever runs in the step's memory.
-  void largest_work(Context& ctx, Arena& step, const model::HostBatch& largest, const model::KeepPlan&);
+  void largest_work(Context& ctx, Arena& step, const PartShape& largest, const model::KeepPlan&);
   std::size_t work_bytes(const WorkShape& shape, const model::KeepPlan&);
+  PartShape largest_part(const WorkShape& shape) const;
   void make_work_memory();
-  void ensure_planned(const MicroBatch& micro);
-  // Token losses of the micro-batch that begins at that token of the step's batch.
-  model::TokenLosses losses_at(std::int64_t token, std::int64_t tokens) const;
-  void score_into(const MicroBatch& micro, const model::TokenLosses& losses);
-  void accumulate(const MicroBatch& micro, const model::TokenLosses& losses, double scale);
-  void find_norm(const model::TokenLosses& losses);
-  Measured measure(const model::TokenLosses& losses, double predicted) const;
-  // AdamW with the bias correction of the update of that number.
-  void update(double rate, std::int64_t update);
-  // Gradients of the whole batch, its losses, and their norm.
-  void sum_gradients(const data::Batch& batch, const model::TokenLosses& losses, double predicted);
-  void train_on(const data::Batch& batch, std::int64_t step, StepResult& result);
-  // Where this step first met a value that is not finite.
-  std::string cause_of_non_finite(const data::Batch& batch);
-  [[noreturn]] void stop(const data::Batch& batch, std::int64_t step, const Measured& measured);
+  void require_batch(const data::Batch& batch, std::int64_t step) const;
+  // Copies a batch to the device and sees to it that its parts fit.
+  StepInputs take(const data::Batch& batch, const StepNumbers& numbers);
+  // Token losses of one part.
+  model::TokenLosses losses_of(const StepInputs& inputs, std::size_t part) const;
+  void score_into(const StepInputs& inputs);
+  // Gradients of the whole batch, its losses, their norm, and their place in the tally.
+  void sum_gradients(const StepInputs& inputs);
+  // AdamW by inputs.rates().
+  void update(const StepInputs& inputs);
+  // Both; 0 where SkipStep leaves the update out, else 1.
+  double train_on(const data::Batch& batch, std::int64_t step);
+  // Where this step, whose mean loss that was, first met a value that is not finite.
+  std::string cause_of_non_finite(const data::Batch& batch, double loss);
   // Values clamped since the last call. To be called where the device is waited for anyway.
   std::uint64_t newly_saturated();
   const Backend& backend_;
@@ -109,14 +126,21 @@ class Trainer {
   model::ComputeCopy compute_;  // empty in f32
   std::vector<model::NamedParameter> parameter_list_, gradient_list_, first_list_, second_list_,
       compute_list_;
-  Buffer policy_buffer_, results_buffer_;
+  std::vector<ops::AdamWPart> update_parts_;
+  ops::AdamWOptions update_options_;
+  Buffer policy_buffer_, results_buffer_, inputs_buffer_;
   model::Policy policy_;
   Tensor norm_;                // (2): gradient norm, clip scale
-  Tensor guard_, minus_one_;   // (2): find_norm()
-  Tensor clip_;                // (2): [1] is the clip scale, NaN where the loss is not finite
-  model::TokenLosses losses_;  // of the step's whole batch, read once at its end
+  Tensor clip_;                // (2): the same, NaN where the step or one before it is not finite
+  Tensor tally_;               // ops::kTallyElements
+  model::TokenLosses losses_;  // of the step's whole batch
   model::WorkMemory work_;
-  std::vector<std::int32_t> planned_offsets_;
+  std::set<PartShape> planned_;  // fit in it
+  // By the shapes of a step's parts: its gradients, with plain AdamW the update too, and SkipStep's update.
+  struct Repeated {
+    RepeatedWork gradients, update;
+  };
+  std::map<std::vector<PartShape>, Repeated> repeated_;
   model::KeepPlan keep_;
   std::uint64_t saturated_ = 0;
   std::int64_t updates_ = 0;           // made so far

@@ -6,24 +6,21 @@
 namespace braid::train {
 
 // Parameters and moments are still those before the step, and the gradients those of the step.
-std::string Trainer::cause_of_non_finite(const data::Batch& batch) {
+std::string Trainer::cause_of_non_finite(const data::Batch& batch, double loss) {
   auto& memory = *backend_.memory;
   if (const auto found = model::non_finite_parameter(memory, parameter_list_)) return *found + " already";
-  const auto micro = config_.micro_batch_size, length = batch.sequence_length;
-  const auto losses_were_finite =
-      std::isfinite(model::sum_losses(memory, losses_at(0, batch.instances * length)).loss);
-  for (std::int64_t first = 0; first < batch.instances; first += micro) {
-    const auto part = MicroBatch::of(batch, first * length, micro * length);
-    ensure_planned(part);
+  const auto inputs = take(batch, {});
+  for (std::size_t part = 0; part < inputs.shapes().size(); ++part) {
+    const auto length = batch.sequence_length;
     std::optional<std::string> found;
     work_.run(backend_, [&](Context& ctx, Arena& step) {
-      found = model::non_finite_output(ctx, step, losses_at(first * length, micro * length), config_.model,
-                                       weights(), policy_, part.host().upload(ctx, step),
-                                       {.keep = keep_, .place = {first, length}});
+      found = model::non_finite_output(ctx, step, losses_of(inputs, part), config_.model, weights(), policy_,
+                                       inputs.part(part),
+                                       {.keep = keep_, .place = {inputs.first_token(part) / length, length}});
     });
     if (found) return *found;
   }
-  if (!losses_were_finite) {
+  if (!std::isfinite(loss)) {
     return "the same forward pass run again is finite throughout: look for faulty memory or hardware";
   }
   if (const auto found = model::non_finite_gradient(memory, gradient_list_)) {
@@ -32,18 +29,23 @@ std::string Trainer::cause_of_non_finite(const data::Batch& batch) {
   return "every output and every gradient is finite, but the gradients' norm is too large for f32";
 }
 
-void Trainer::stop(const data::Batch& batch, std::int64_t step, const Measured& m) {
+// The gradients may be of a later step by now.
+void Trainer::fail_step(const data::Batch& batch, std::int64_t step) {
+  const auto failed = tally();
+  const auto predicted = static_cast<double>(std::max<std::int64_t>(batch.predicted, 1));
+  sum_gradients(take(batch, {1 / predicted, 0, 1, 1}));
+  set_tally({});
   throw NotFinite(
       fmt::format("step {}: {}; loss {}, gradient norm {}: lower schedule.learning_rate or look at the data",
-                  step, cause_of_non_finite(batch), m.loss, m.gradient_norm));
+                  step, cause_of_non_finite(batch, failed.loss), failed.loss, failed.gradient_norm));
 }
 
 void Trainer::require_finite(std::int64_t step) {
   auto& memory = *backend_.memory;
   const auto check = [&](const model::ParameterSet& set, const std::vector<model::NamedParameter>& list,
                          std::string_view what) {
-    work_.run(backend_, [&](Context& ctx, Arena&) { ops::gradient_norm(ctx, guard_, set.flat(), 0); });
-    if (std::isfinite(to_host<float>(memory, guard_)[0])) return;
+    work_.run(backend_, [&](Context& ctx, Arena&) { ops::gradient_norm(ctx, norm_, set.flat(), 0); });
+    if (std::isfinite(to_host<float>(memory, norm_)[0])) return;
     const auto found = model::non_finite_parameter(memory, list);
     require(!found, "after step {}: {}{}: lower schedule.learning_rate; nothing was saved", step, what,
             found.value_or(""));

@@ -47,6 +47,7 @@ void cross_entropy(Context& ctx, Tensor loss, Tensor log_sum_exp, Tensor logits,
   float *ploss = loss.as<float>(), *plse = log_sum_exp.as<float>(), *x = logits.as<float>();
   const float* weight = weights.defined() ? weights.as<float>() : nullptr;
   const bool gradient = options.gradient == ops::LossGradient::yes;
+  const double common = options.scale.defined() ? options.scale.as<double>()[0] : 1.0;
   parallel_for(ctx, logits.shape[0], [&](std::int64_t n) HWY_ATTR {
     float* row = x + n * V;
     if (target[n] < 0) {
@@ -61,7 +62,7 @@ void cross_entropy(Context& ctx, Tensor loss, Tensor log_sum_exp, Tensor logits,
     plse[n] = static_cast<float>(lse);
     ploss[n] = static_cast<float>(lse - static_cast<double>(at_target));
     if (!gradient) return;
-    const double scale = weight == nullptr ? options.scale : options.scale * static_cast<double>(weight[n]);
+    const double scale = weight == nullptr ? common : common * static_cast<double>(weight[n]);
     const VecF factor = set(static_cast<float>(scale * (1 + 2 * options.z_loss * lse) / sum));
     for_vectors(
         V, [&](std::int64_t v, auto io) HWY_ATTR { io.store(row + v, hn::Mul(io.load(row + v), factor)); });

@@ -34,6 +34,7 @@ const OpTable* op_table() {
       .fill = fill,
       .copy = copy,
       .gradient_norm = gradient_norm,
+      .tally_step = reference::tally_step,
       .adamw = adamw,
   };
   return &table;

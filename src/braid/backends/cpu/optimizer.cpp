@@ -38,21 +38,20 @@ void sum_squares(Context& ctx, Tensor sums, ConstTensor gradients, std::int64_t 
 constexpr float kNoMoment = 1e-36f;
 HWY_INLINE VecF flush(VecF x) { return hn::IfThenZeroElse(hn::Lt(hn::Abs(x), set(kNoMoment)), x); }
 
-void adamw(Context& ctx, ops::AdamWState state, ConstTensor gradients, float gradient_scale,
+void adamw(Context& ctx, const ops::AdamWPart& part, float gradient_scale, const ops::AdamWRates& rates,
            ops::AdamWOptions options) {
-  const float* pg = gradients.as<float>();
-  float *pp = state.parameters.as<float>(), *pm = state.first_moment.as<float>();
-  float* pv = state.second_moment.as<float>();
+  const float* pg = part.gradients.as<float>();
+  float *pp = part.parameters.as<float>(), *pm = part.first_moment.as<float>();
+  float* pv = part.second_moment.as<float>();
   const auto constant = [](double x) HWY_ATTR { return set(static_cast<float>(x)); };
-  const auto step = static_cast<double>(options.step);
-  const VecF decay = constant(1 - options.learning_rate * options.weight_decay);
-  const VecF rate = constant(options.learning_rate / (1 - std::pow(options.beta1, step)));
-  const VecF correction = constant(1 / std::sqrt(1 - std::pow(options.beta2, step)));
+  const VecF decay = constant(1 - rates.learning_rate * part.weight_decay);
+  const VecF rate = constant(rates.learning_rate / rates.correction1);
+  const VecF correction = constant(1 / std::sqrt(rates.correction2));
   const VecF beta1 = constant(options.beta1), rest1 = constant(1 - options.beta1);
   const VecF beta2 = constant(options.beta2), rest2 = constant(1 - options.beta2);
   const VecF epsilon = constant(options.epsilon), scale = set(gradient_scale);
   constexpr std::int64_t kBlock = 16384;  // elements per task
-  parallel_blocks(ctx, gradients.count(), kBlock, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+  parallel_blocks(ctx, part.gradients.count(), kBlock, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     for_vectors(end - begin, [&](std::int64_t offset, auto io) HWY_ATTR {
       const std::int64_t i = begin + offset;
       const VecF g = hn::Mul(io.load(pg + i), scale);
@@ -104,13 +103,16 @@ void scratch::gradient_norm(Context& ctx, Tensor, ConstTensor gradients, double)
 }
 
 HWY_EXPORT(adamw);
-void adamw(Context& ctx, ops::AdamWState state, ConstTensor gradients, ConstTensor norm_and_scale,
+void adamw(Context& ctx, std::span<const ops::AdamWPart> parts, ConstTensor norm_and_scale, ConstTensor rates,
            ops::AdamWOptions options) {
-  require_f32("adamw", {gradients});
   const float scale = norm_and_scale.defined() ? norm_and_scale.as<float>()[1] : 1.0f;
   if (std::isnan(scale)) return;
-  HWY_DYNAMIC_DISPATCH(adamw)(ctx, state, gradients, scale, options);
-  if (state.copy.defined()) copy(ctx, state.copy, state.parameters);
+  const double* rate = rates.as<double>();
+  for (const auto& part : parts) {
+    require_f32("adamw", {part.gradients});
+    HWY_DYNAMIC_DISPATCH(adamw)(ctx, part, scale, {rate[0], rate[1], rate[2]}, options);
+    if (part.copy.defined()) copy(ctx, part.copy, part.parameters);
+  }
 }
 
 }  // namespace braid::cpu

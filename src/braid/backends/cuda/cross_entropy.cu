@@ -20,7 +20,8 @@ struct Arguments {
   const std::int32_t* targets;
   const float* weights;  // null: all 1
   std::int64_t rows, width;
-  float scale, z_loss;
+  const double* scale;  // null: 1
+  float z_loss;
   bool gradient;
 };
 
@@ -79,7 +80,8 @@ struct Slope {
   template <class T>
   __device__ __forceinline__ Slope(const Arguments<T>& a, const ExpSum& total, std::int64_t row,
                                    std::int32_t of)
-      : top(total.top), scale(a.weights != nullptr ? a.scale * a.weights[row] : a.scale), target(of) {
+      : top(total.top), scale(a.scale != nullptr ? static_cast<float>(*a.scale) : 1.0F), target(of) {
+    if (a.weights != nullptr) scale *= a.weights[row];
     factor = scale * (1.0F + 2.0F * a.z_loss * (total.top + logf(total.sum))) / total.sum;
   }
   template <class T, int kP>
@@ -179,6 +181,51 @@ __global__ void __launch_bounds__(kThreads, 1) kept_row_kernel(const Arguments<T
   }
 }
 
+// A warp to a row of a small vocabulary, whose logits it keeps.
+constexpr int kNarrowWarps = 8, kNarrowRuns = 4;
+template <class T, int kP>
+constexpr std::int64_t kNarrowWidth = 32 * kNarrowRuns* kP;
+
+template <class T, int kP>
+__global__ void __launch_bounds__(32 * kNarrowWarps) narrow_kernel(const Arguments<T> a) {
+  const std::int64_t r = std::int64_t{blockIdx.x} * kNarrowWarps + threadIdx.x / 32;
+  if (r >= a.rows) return;
+  const int width = static_cast<int>(a.width), lane = static_cast<int>(threadIdx.x) % 32;
+  T* row = a.logits + r * a.width;
+  const std::int32_t target = a.targets[r];
+  const auto for_runs = [&](auto&& f) {
+#pragma unroll
+    for (int run = 0; run < kNarrowRuns; ++run) {
+      const int first = (run * 32 + lane) * kP;
+      if (first < width) f(run, first);
+    }
+  };
+  if (target < 0) {
+    if (lane == 0) a.loss[r] = a.log_sum_exp[r] = 0;
+    if (a.gradient) for_runs([&](int, int first) { store_whole<kP>(row + first, Elements<T, kP>{}); });
+    return;
+  }
+  Elements<T, kP> kept[kNarrowRuns];
+  ExpSum mine;
+  for_runs([&](int run, int first) {
+    kept[run] = load<kP>(row + first);
+    mine.add(kept[run]);
+  });
+  const ExpSum total = warp_total(mine);
+  if (lane == 0) finish(a, r, total, target_logit(a, row, target));
+  if (!a.gradient) return;
+  __syncwarp();  // the target's logit is read
+  const Slope slope(a, total, r, target);
+  for_runs([&](int run, int first) { store_whole<kP>(row + first, slope.of(kept[run], first)); });
+}
+
+template <class T, int kP>
+void launch_narrow(Context& ctx, const Arguments<T>& a) {
+  narrow_kernel<T, kP>
+      <<<static_cast<unsigned>(ceil_div(a.rows, kNarrowWarps)), 32 * kNarrowWarps, 0, stream_of(ctx)>>>(a);
+  check_launch("cross_entropy");
+}
+
 template <class T>
 void launch(Context& ctx, void (*kernel)(Arguments<T>), const Arguments<T>& a, std::size_t kept_bytes) {
   // One block on a multiprocessor: more rows at a time would not stay in the second-level cache.
@@ -207,11 +254,15 @@ void cross_entropy(Context& ctx, Tensor loss, Tensor log_sum_exp, Tensor logits,
                          .weights = weights.defined() ? pointer<float>(weights) : nullptr,
                          .rows = logits.shape[0],
                          .width = logits.shape[1],
-                         .scale = static_cast<float>(options.scale),
+                         .scale = pointer<double>(options.scale),
                          .z_loss = static_cast<float>(options.z_loss),
                          .gradient = options.gradient == ops::LossGradient::yes};
     const std::size_t row_bytes = static_cast<std::size_t>(a.width) * sizeof(T);
-    if (a.width % kP != 0) {
+    if (a.width % kP != 0 && a.width <= kNarrowWidth<T, 1>) {
+      launch_narrow<T, 1>(ctx, a);
+    } else if (a.width % kP == 0 && a.width <= kNarrowWidth<T, kP>) {
+      launch_narrow<T, kP>(ctx, a);
+    } else if (a.width % kP != 0) {
       launch(ctx, two_pass_kernel<T, 1>, a, 0);
     } else if (a.gradient && row_bytes + kShared <= state_of(ctx).shared_bytes) {
       launch(ctx, kept_row_kernel<T>, a, row_bytes);

@@ -12,16 +12,20 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kChunk = 32;  // sorted tokens that one block adds in order
 
-// One block per token. An id outside the table gives NaN, which shows; the host cannot look.
+// `across` threads, a power of two, to a token. An id outside the table gives NaN, which shows; the host
+// cannot look.
 template <class T, class W, int kN>
 __global__ void __launch_bounds__(kThreads)
-    forward_kernel(T* y, const std::int32_t* ids, const W* __restrict__ table, std::int64_t rows,
-                   std::int64_t width) {
+    forward_kernel(T* y, const std::int32_t* ids, const W* __restrict__ table, std::int64_t tokens,
+                   std::int64_t rows, std::int64_t width, int across) {
   begin_early();
-  const std::int64_t id = ids[blockIdx.x];
+  const int thread = static_cast<int>(threadIdx.x);
+  const std::int64_t token = std::int64_t{blockIdx.x} * (kThreads / across) + thread / across;
+  if (token >= tokens) return;
+  const std::int64_t id = ids[token];
   const bool known = id >= 0 && id < rows;
 #pragma unroll 4
-  for (std::int64_t c = std::int64_t{threadIdx.x} * kN; c < width; c += kThreads * kN) {
+  for (std::int64_t c = std::int64_t{thread % across} * kN; c < width; c += across * kN) {
     Elements<T, kN> out;
     if (known) {
       const auto in = load<kN>(table + id * width + c);
@@ -31,7 +35,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
       for (int i = 0; i < kN; ++i) out.set(i, nanf(""));
     }
-    store(y + std::int64_t{blockIdx.x} * width + c, out);
+    store(y + token * width + c, out);
   }
 }
 
@@ -178,9 +182,11 @@ void embedding_forward(Context& ctx, Tensor y, ConstTensor ids, ConstTensor tabl
   if (y.count() == 0) return;
   const auto width = y.shape[1];
   const auto launch = [&]<class T, class W, int kN>() {
-    launch_early(ctx, "embedding_forward", forward_kernel<T, W, kN>,
-                 {dim3(static_cast<unsigned>(y.shape[0])), kThreads}, pointer<T>(y),
-                 pointer<std::int32_t>(ids), pointer<W>(table), table.shape[0], width);
+    const auto across = static_cast<int>(
+        std::bit_ceil(static_cast<std::uint64_t>(std::min<std::int64_t>(width / kN, kThreads))));
+    const auto blocks = static_cast<unsigned>(ceil_div(y.shape[0], kThreads / across));
+    launch_early(ctx, "embedding_forward", forward_kernel<T, W, kN>, {dim3(blocks), kThreads}, pointer<T>(y),
+                 pointer<std::int32_t>(ids), pointer<W>(table), y.shape[0], table.shape[0], width, across);
   };
   visit_activation("embedding_forward", y.dtype, [&]<class T>() {
     visit_activation("embedding_forward", table.dtype, [&]<class W>() {

@@ -36,6 +36,7 @@ decltype(ops::add) add;
 decltype(ops::fill) fill;
 decltype(ops::copy) copy;
 decltype(ops::gradient_norm) gradient_norm;
+decltype(ops::tally_step) tally_step;
 decltype(ops::adamw) adamw;
 
 namespace scratch {
@@ -54,6 +55,7 @@ decltype(ops::gated_delta_backward) gated_delta_backward;
 decltype(ops::delta_mixer_step) delta_mixer_step;
 decltype(ops::sampling) sampling;
 decltype(ops::gradient_norm) gradient_norm;
+decltype(ops::tally_step) tally_step;
 }  // namespace scratch
 
 }  // namespace braid::cuda

@@ -3,6 +3,7 @@
 #include "braid/backends/backends.h"
 #include "braid/backends/cuda/attention/cudnn.h"
 #include "braid/backends/cuda/kernels.h"
+#include "braid/backends/cuda/pinned_writes.h"
 #include "braid/backends/cuda/state.h"
 
 namespace braid::cuda {
@@ -35,9 +36,7 @@ class DeviceMemory final : public Memory {
     cudaFree(data);
   }
   void write(void* to, const void* host, std::size_t bytes) override {
-    if (bytes == 0) return;
-    check_cuda(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, state_->stream),
-               "copy to the device");
+    if (bytes != 0) writes_.write(state_->stream, to, host, bytes);
   }
   void read(void* host, const void* from, std::size_t bytes) override {
     if (bytes != 0) {
@@ -52,6 +51,7 @@ class DeviceMemory final : public Memory {
 
  private:
   std::shared_ptr<State> state_;
+  PinnedWrites writes_;
 };
 
 class Graph final : public Recording {

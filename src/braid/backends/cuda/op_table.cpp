@@ -34,6 +34,7 @@ const OpTable* op_table() {
       .fill = fill,
       .copy = copy,
       .gradient_norm = gradient_norm,
+      .tally_step = tally_step,
       .adamw = adamw,
   };
   return &table;
@@ -56,6 +57,7 @@ const OpTable* scratch_table() {
       .delta_mixer_step = scratch::delta_mixer_step,
       .sampling = scratch::sampling,
       .gradient_norm = scratch::gradient_norm,
+      .tally_step = scratch::tally_step,
   };
   return &table;
 }

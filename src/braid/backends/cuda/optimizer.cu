@@ -1,5 +1,4 @@
-#include <cmath>
-#include <limits>
+#include <span>
 
 #include "braid/backends/cuda/device/elements.cuh"
 #include "braid/backends/cuda/device/store_whole.cuh"
@@ -70,41 +69,82 @@ Tensor make_gradient_norm_scratch(Context& ctx, const ConstTensor& gradients) {
 constexpr float kNoMoment = 1e-36F;
 __device__ __forceinline__ float flush(float x) { return fabsf(x) < kNoMoment ? 0.0F : x; }
 
-struct AdamW {
-  float *parameters, *first, *second;
-  bf16* copy;                               // or null
-  const float *gradients, *norm_and_scale;  // the latter or null
-  std::int64_t count, whole;                // elements, and those of them that are moved by vectors
-  float decay, rate, correction, beta1, rest1, beta2, rest2, epsilon;
+// Parts of one launch: as many as 4 KiB of arguments hold.
+constexpr int kMostParts = 60;
+constexpr std::int64_t kTile = 4 * kThreads * kVector;  // elements of a block
 
-  template <int kN>
-  __device__ __forceinline__ void update(std::int64_t at, float scale) const {
-    auto p = load<kN>(parameters + at), m = load<kN>(first + at), v = load<kN>(second + at);
-    const auto gradient = load_constant<kN>(gradients + at);
-    Elements<bf16, kN> rounded;
-#pragma unroll
-    for (int i = 0; i < kN; ++i) {
-      const float g = gradient[i] * scale;
-      m.set(i, flush(fmaf(beta1, m[i], rest1 * g)));
-      v.set(i, flush(fmaf(beta2, v[i], rest2 * (g * g))));
-      p.set(i, fmaf(p[i], decay, -(rate * m[i] / fmaf(sqrtf(v[i]), correction, epsilon))));
-      rounded.set(i, p[i]);
-    }
-    store<kN>(parameters + at, p);
-    store<kN>(first + at, m);
-    store<kN>(second + at, v);
-    if (copy != nullptr) store_whole<kN>(copy + at, rounded);
-  }
+struct AdamWPart {
+  float *parameters, *first, *second;
+  const float* gradients;
+  bf16* copy;  // or null
+  std::int64_t count;
+  double weight_decay;
+  std::int32_t first_tile;
+};
+struct AdamW {
+  AdamWPart parts[kMostParts];
+  int count;
+  const float* norm_and_scale;  // or null
+  const double* rates;
+  float beta1, rest1, beta2, rest2, epsilon;
+};
+static_assert(sizeof(AdamW) < 4096);
+
+struct Rates {
+  float decay, rate, correction;
 };
 
-__global__ void __launch_bounds__(kThreads) adamw_kernel(const AdamW a) {
-  const float scale = a.norm_and_scale != nullptr ? a.norm_and_scale[1] : 1.0F;
-  if (isnan(scale)) return;
-  for (std::int64_t i = thread_of_grid() * kVector; i < a.whole; i += threads_of_grid() * kVector) {
-    a.update<kVector>(i, scale);
+template <int kN>
+__device__ __forceinline__ void update(const AdamW& a, const AdamWPart& part, const Rates& r, std::int64_t at,
+                                       float scale) {
+  auto p = load<kN>(part.parameters + at), m = load<kN>(part.first + at), v = load<kN>(part.second + at);
+  const auto gradient = load_constant<kN>(part.gradients + at);
+  Elements<bf16, kN> rounded;
+#pragma unroll
+  for (int i = 0; i < kN; ++i) {
+    const float g = gradient[i] * scale;
+    m.set(i, flush(fmaf(a.beta1, m[i], a.rest1 * g)));
+    v.set(i, flush(fmaf(a.beta2, v[i], a.rest2 * (g * g))));
+    p.set(i, fmaf(p[i], r.decay, -(r.rate * m[i] / fmaf(sqrtf(v[i]), r.correction, a.epsilon))));
+    rounded.set(i, p[i]);
   }
-  for (std::int64_t i = a.whole + thread_of_grid(); i < a.count; i += threads_of_grid())
-    a.update<1>(i, scale);
+  store<kN>(part.parameters + at, p);
+  store<kN>(part.first + at, m);
+  store<kN>(part.second + at, v);
+  if (part.copy != nullptr) store_whole<kN>(part.copy + at, rounded);
+}
+
+// The last part whose first tile is not after `tile`.
+__device__ __forceinline__ int part_of(const AdamW& a, std::int32_t tile) {
+  int low = 0, high = a.count;
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    (a.parts[middle].first_tile <= tile ? low : high) = middle;
+  }
+  return low;
+}
+
+// A block to a tile of some part.
+__global__ void __launch_bounds__(kThreads) adamw_kernel(const __grid_constant__ AdamW a) {
+  __shared__ Rates shared;
+  const auto tile = static_cast<std::int32_t>(blockIdx.x);
+  const AdamWPart& part = a.parts[part_of(a, tile)];
+  if (threadIdx.x == 0) {
+    const double rate = a.rates[0];
+    shared = {static_cast<float>(1 - rate * part.weight_decay), static_cast<float>(rate / a.rates[1]),
+              static_cast<float>(1 / sqrt(a.rates[2]))};
+  }
+  const float scale = a.norm_and_scale != nullptr ? a.norm_and_scale[1] : 1.0F;
+  __syncthreads();
+  if (isnan(scale)) return;
+  const Rates rates = shared;
+  const std::int64_t begin = std::int64_t{tile - part.first_tile} * kTile;
+  const std::int64_t end = min(begin + kTile, part.count);
+  const std::int64_t whole = end / kVector * kVector;  // moved by vectors
+  for (std::int64_t i = begin + threadIdx.x * kVector; i < whole; i += kThreads * kVector) {
+    update<kVector>(a, part, rates, i, scale);
+  }
+  if (whole + threadIdx.x < end) update<1>(a, part, rates, whole + threadIdx.x, scale);
 }
 
 }  // namespace
@@ -129,30 +169,43 @@ void scratch::gradient_norm(Context& ctx, Tensor, ConstTensor gradients, double)
   make_gradient_norm_scratch(ctx, gradients);
 }
 
-void adamw(Context& ctx, ops::AdamWState state, ConstTensor gradients, ConstTensor norm_and_scale,
+void adamw(Context& ctx, std::span<const ops::AdamWPart> parts, ConstTensor norm_and_scale, ConstTensor rates,
            ops::AdamWOptions options) {
-  require(gradients.dtype == DType::f32, "adamw: gradients is {}, cuda supports f32", describe(gradients));
-  if (gradients.count() == 0) return;
   const auto number = [](double x) { return static_cast<float>(x); };
-  const auto step = static_cast<double>(options.step);
-  const AdamW a{.parameters = pointer<float>(state.parameters),
-                .first = pointer<float>(state.first_moment),
-                .second = pointer<float>(state.second_moment),
-                .copy = pointer<bf16>(state.copy),
-                .gradients = pointer<float>(gradients),
-                .norm_and_scale = pointer<float>(norm_and_scale),
-                .count = gradients.count(),
-                .whole = gradients.count() / kVector * kVector,
-                .decay = number(1 - options.learning_rate * options.weight_decay),
-                .rate = number(options.learning_rate / (1 - std::pow(options.beta1, step))),
-                .correction = number(1 / std::sqrt(1 - std::pow(options.beta2, step))),
-                .beta1 = number(options.beta1),
-                .rest1 = number(1 - options.beta1),
-                .beta2 = number(options.beta2),
-                .rest2 = number(1 - options.beta2),
-                .epsilon = number(options.epsilon)};
-  adamw_kernel<<<grid_for(ctx, a.count, kThreads * kVector, 64), kThreads, 0, stream_of(ctx)>>>(a);
-  check_launch();
+  AdamW a{.parts = {},
+          .count = 0,
+          .norm_and_scale = pointer<float>(norm_and_scale),
+          .rates = pointer<double>(rates),
+          .beta1 = number(options.beta1),
+          .rest1 = number(1 - options.beta1),
+          .beta2 = number(options.beta2),
+          .rest2 = number(1 - options.beta2),
+          .epsilon = number(options.epsilon)};
+  std::int64_t tiles = 0;
+  const auto launch = [&] {
+    if (a.count == 0) return;
+    adamw_kernel<<<static_cast<unsigned>(tiles), kThreads, 0, stream_of(ctx)>>>(a);
+    check_launch();
+    a.count = 0;
+    tiles = 0;
+  };
+  for (const auto& part : parts) {
+    require(part.gradients.dtype == DType::f32, "adamw: gradients is {}, cuda supports f32",
+            describe(part.gradients));
+    const auto count = part.gradients.count();
+    if (count == 0) continue;
+    a.parts[a.count++] = {.parameters = pointer<float>(part.parameters),
+                          .first = pointer<float>(part.first_moment),
+                          .second = pointer<float>(part.second_moment),
+                          .gradients = pointer<float>(part.gradients),
+                          .copy = pointer<bf16>(part.copy),
+                          .count = count,
+                          .weight_decay = part.weight_decay,
+                          .first_tile = static_cast<std::int32_t>(tiles)};
+    tiles += ceil_div(count, kTile);
+    if (a.count == kMostParts) launch();
+  }
+  launch();
 }
 
 }  // namespace braid::cuda

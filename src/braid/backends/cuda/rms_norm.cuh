@@ -27,6 +27,7 @@ void visit_layout(const char* op, std::int64_t width, F&& f) {
     const auto packs = width / kN;
     // The delta rule's value heads: 192 wide.
     if (width <= 192) return f.template operator()<Layout<T, 4, 16, 3>>();
+    if (packs <= 32) return f.template operator()<Layout<T, kN, 32, 1>>();
     if (packs <= 64) return f.template operator()<Layout<T, kN, 32, 2>>();
     if (packs <= 128) return f.template operator()<Layout<T, kN, 64, 2>>();
     if (packs <= 512) return f.template operator()<Layout<T, kN, 256, 2>>();

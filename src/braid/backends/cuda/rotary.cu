@@ -32,19 +32,23 @@ struct Rotate {
   const T* x;
   const float *cosines, *sines;
   const std::int32_t* positions;
-  std::int64_t table_rows;
+  std::int64_t tokens, table_rows;
   int heads, half;  // half: of a head's width
   float direction;
 };
 
-// One block per token. A position outside the table gives NaN, which shows; the host cannot look.
+// A block takes as many tokens as it has threads for, one at least. A position outside the table gives NaN,
+// which shows; the host cannot look.
 template <class T, int kN>
 __global__ void __launch_bounds__(kThreads) rotary_kernel(Rotate<T> p) {
   begin_early();
-  const std::int64_t token = blockIdx.x, position = p.positions[token];
+  const int runs = p.half / kN, all = p.heads * runs, thread = static_cast<int>(threadIdx.x);
+  const int at_once = all < kThreads ? kThreads / all : 1;
+  const std::int64_t token = std::int64_t{blockIdx.x} * at_once + (at_once > 1 ? thread / all : 0);
+  if (token >= p.tokens || (at_once > 1 && thread >= at_once * all)) return;
+  const std::int64_t position = p.positions[token];
   const bool known = position >= 0 && position < p.table_rows;
-  const int runs = p.half / kN;
-  for (int i = static_cast<int>(threadIdx.x); i < p.heads * runs; i += kThreads) {
+  for (int i = at_once > 1 ? thread % all : thread; i < all; i += kThreads) {
     const int head = i / runs, c = i % runs * kN;
     const std::int64_t at = (token * p.heads + head) * 2 * p.half + c;
     const auto a = load<kN>(p.x + at), b = load<kN>(p.x + at + p.half);
@@ -94,15 +98,19 @@ void rotary(Context& ctx, Tensor y, ConstTensor x, ops::RotaryTable table, Const
                               .cosines = pointer<float>(table.cos),
                               .sines = pointer<float>(table.sin),
                               .positions = pointer<std::int32_t>(positions),
+                              .tokens = x.shape[0],
                               .table_rows = table.cos.shape[0],
                               .heads = static_cast<int>(x.shape[1]),
                               .half = static_cast<int>(x.shape[2] / 2),
                               .direction = rotation == ops::Rotation::forward ? 1.0F : -1.0F};
-    const auto tokens = static_cast<unsigned>(x.shape[0]);
+    const auto blocks = [&](int elements) {
+      const auto all = arguments.heads * (arguments.half / elements);
+      return dim3(static_cast<unsigned>(ceil_div(x.shape[0], all < kThreads ? kThreads / all : 1)));
+    };
     if (arguments.half % kN == 0) {
-      launch_early(ctx, "rotary", rotary_kernel<T, kN>, {dim3(tokens), kThreads}, arguments);
+      launch_early(ctx, "rotary", rotary_kernel<T, kN>, {blocks(kN), kThreads}, arguments);
     } else {
-      launch_early(ctx, "rotary", rotary_kernel<T, 1>, {dim3(tokens), kThreads}, arguments);
+      launch_early(ctx, "rotary", rotary_kernel<T, 1>, {blocks(1), kThreads}, arguments);
     }
   });
 }

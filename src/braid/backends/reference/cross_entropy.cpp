@@ -22,6 +22,7 @@ void cross_entropy(Context&, Tensor loss, Tensor log_sum_exp, Tensor logits, Con
                    ConstTensor weights, ops::CrossEntropyOptions options) {
   const std::int64_t N = logits.shape[0], V = logits.shape[1];
   const bool gradient = options.gradient == ops::LossGradient::yes;
+  const double scale = options.scale.defined() ? options.scale.as<double>()[0] : 1.0;
   visit_float(logits.dtype, [&]<class T>() {
     for (std::int64_t n = 0; n < N; ++n) {
       T* row = logits.as<T>() + n * V;
@@ -36,7 +37,7 @@ void cross_entropy(Context&, Tensor loss, Tensor log_sum_exp, Tensor logits, Con
       for (std::int64_t v = 0; v < V; ++v) {
         const double p = ignored ? 0.0 : std::exp(to_double(row[v]) - lse);
         const double dlogit = p * (1 + 2 * options.z_loss * lse) - (v == target ? 1.0 : 0.0);
-        row[v] = static_cast<T>(options.scale * weight * dlogit);
+        row[v] = static_cast<T>(scale * weight * dlogit);
       }
     }
   });

@@ -35,6 +35,7 @@ const OpTable* op_table() {
       .fill = fill,
       .copy = copy,
       .gradient_norm = gradient_norm,
+      .tally_step = tally_step,
       .adamw = adamw,
   };
   return &table;

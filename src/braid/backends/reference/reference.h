@@ -32,6 +32,7 @@ decltype(ops::add) add;
 decltype(ops::fill) fill;
 decltype(ops::copy) copy;
 decltype(ops::gradient_norm) gradient_norm;
+decltype(ops::tally_step) tally_step;
 decltype(ops::adamw) adamw;
 
 }  // namespace braid::reference

@@ -26,6 +26,15 @@ std::size_t draw_stage(const Curriculum& c, std::size_t stage, Random& random) {
   return std::min(stage - 1, static_cast<std::size_t>(place * static_cast<double>(stage)));
 }
 
+std::vector<std::int64_t> reveal_spacings(const Curriculum& c, const Stage& stage) {
+  std::vector<std::int64_t> spacings{0};
+  if (c.reveals == Reveals::fixed) spacings.push_back(stage.reveal_spacing);
+  for (std::int64_t spacing = 1; c.reveals == Reveals::powers_of_two && spacing <= stage.n; spacing *= 2) {
+    spacings.push_back(spacing);
+  }
+  return spacings;
+}
+
 std::int64_t draw_reveal_spacing(const Curriculum& c, const Stage& stage, Random& random) {
   const bool without = random.uniform() < c.without_reveals;
   const auto powers = std::bit_width(static_cast<std::uint64_t>(stage.n));  // 1 … 2^(powers - 1) ≤ n

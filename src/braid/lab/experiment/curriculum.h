@@ -49,6 +49,9 @@ CurriculumState advanced(const Curriculum& curriculum, CurriculumState state, st
 // comes out.
 std::size_t draw_stage(const Curriculum& curriculum, std::size_t stage, Random& random);
 
+// All that draw_reveal_spacing() may give for the stage.
+std::vector<std::int64_t> reveal_spacings(const Curriculum& curriculum, const Stage& stage);
+
 // The spacing of one example; 0: none. Takes the same amount of `random` whatever comes out.
 std::int64_t draw_reveal_spacing(const Curriculum& curriculum, const Stage& stage, Random& random);
 

@@ -5,12 +5,21 @@
 
 namespace braid::lab {
 
-// A batch of `instances` rows that examples lie in without regard to rows; the rest is a segment of padding.
-// Rows are a multiple of `row_tile` long, so that few different shapes occur.
+// How many tokens a batch has: few different sizes for examples of one kind, so that what was planned or
+// recorded for one batch serves the next.
+struct PackedSizes {
+  std::int64_t row = 0;   // room for an example: no segment is longer
+  std::int64_t tile = 0;  // the whole is a multiple of this for each example; row is too
+  // For examples of at most that many tokens; a thirty-second of it at most is wasted, or eight tokens a row.
+  static PackedSizes of(std::int64_t longest);
+};
+
+// A batch of `instances` rows that a multiple of as many examples lie in without regard to rows, each a
+// segment with whatever padding falls to it behind: that is seen by nothing before it, and predicts nothing.
 struct PackOptions {
   std::int64_t instances = 1;
   LossTokens loss = LossTokens::all;
-  std::int64_t row_tile = 8;
+  std::int64_t longest = 0;  // of examples like these; where one of these is longer, that one
 };
 data::Batch pack(std::span<const Example> examples, const PackOptions& options);
 
@@ -20,7 +29,8 @@ struct TestBatch {
   std::vector<std::int32_t> rows;     // the token of the batch that predicts the answer
   std::vector<std::int32_t> answers;  // its id
 };
-TestBatch pack_tests(std::span<const Example> examples);
+TestBatch pack_tests(std::span<const Example> examples, std::int64_t longest = 0);
+std::int64_t longest_of(std::span<const Example> examples);
 
 // What a run trains on and is checked with: every part a pure function of the experiment, the run's seed and
 // the step, so that a run that goes on sees what it would have seen.
@@ -29,6 +39,9 @@ class RunData {
   RunData(const Experiment& experiment, std::int64_t run_seed);
 
   data::Batch training_batch(std::int64_t step, std::size_t stage) const;
+  // Tokens of the stage's longest example: of some that are drawn for every spacing of reveals. Where lengths
+  // vary, a longer one may come.
+  std::int64_t longest(std::size_t stage) const { return longest_[stage]; }
   // Examples that no step trains on (unless by chance), without reveals unless the evaluation has them.
   std::vector<Example> held_out(std::size_t stage) const;
   // The same for every run of the experiment.
@@ -39,6 +52,7 @@ class RunData {
 
   const Experiment& experiment_;
   std::uint64_t training_seed_, check_seed_, evaluation_seed_;
+  std::vector<std::int64_t> longest_;  // of each stage
 };
 
 }  // namespace braid::lab

@@ -3,13 +3,6 @@
 #include <array>
 
 namespace braid::lab {
-namespace {
-
-// Room for examples a little longer than the first that came.
-std::int64_t with_room(std::int64_t length) { return (length + length / 8 + 7) / 8 * 8; }
-
-}  // namespace
-
 GrowingTrainer::GrowingTrainer(const Backend& backend, train::RunConfig config)
     : backend_(backend), config_(std::make_unique<train::RunConfig>(std::move(config))) {
   config_->data.sequence_length = 8;
@@ -29,14 +22,16 @@ train::Trainer& GrowingTrainer::fit(std::int64_t sequence_length) {
     values[i] = to_host<float>(*backend_.memory, sets(*trainer_)[i]->flat());
   }
   const auto state = trainer_->state();
+  const auto tally = trainer_->tally();
   trainer_.reset();
-  config_->data.sequence_length = with_room(sequence_length);
+  config_->data.sequence_length = sequence_length;
   trainer_ = std::make_unique<train::Trainer>(backend_, *config_);
   for (std::size_t i = 0; i < values.size(); ++i) {
     const Tensor to = sets(*trainer_)[i]->flat();
     backend_.memory->write(to.mutable_data(), values[i].data(), to.bytes());
   }
   trainer_->restore(state);
+  trainer_->set_tally(tally);
   trainer_->parameters_changed();
   return *trainer_;
 }

@@ -12,7 +12,7 @@ class GrowingTrainer {
   GrowingTrainer(const Backend& backend, train::RunConfig config);
 
   // The trainer, planned for rows of at least that many tokens. A planned length does not change results:
-  // where it is too short, parameters, moments and state move into a new trainer, bit for bit.
+  // where it is too short, parameters, moments, state and tally move into a new trainer, bit for bit.
   train::Trainer& fit(std::int64_t sequence_length);
 
   train::Trainer& operator*() const { return *trainer_; }

@@ -24,8 +24,12 @@ void Predictor::make_policy(std::int64_t positions) {
 
 std::vector<std::int32_t> Predictor::predict(const model::Parameters& weights, const data::Batch& batch,
                                              std::span<const std::int32_t> rows, std::int64_t vocabulary) {
-  make_policy(std::ranges::max(batch.positions) + 1);
-  const model::HostBatch host{batch.ids, {}, batch.positions, batch.segment_offsets};
+  make_policy(std::max<std::int64_t>(std::ranges::max(batch.positions) + 1, batch.longest_segment));
+  const model::HostBatch host{.ids = batch.ids,
+                              .targets = {},
+                              .positions = batch.positions,
+                              .offsets = batch.segment_offsets,
+                              .longest = batch.longest_segment};
   const auto tokens = std::ssize(batch.ids), wanted = std::ssize(rows), words = config_.vocabulary_size;
   std::vector<float> logits(static_cast<std::size_t>(wanted * words));
   // Only the rows that are asked for leave the device: a look-up with the logits as its table.
@@ -36,7 +40,9 @@ std::vector<std::int32_t> Predictor::predict(const model::Parameters& weights, c
     ops::embedding_forward(ctx, some, ids, all);
     if (ctx.memory != nullptr) ctx.memory->read(logits.data(), some.data, some.bytes());
   };
-  work_.grow(backend_, run);
+  if (planned_.insert({tokens, std::ssize(batch.segment_offsets), batch.longest_segment, wanted}).second) {
+    work_.grow(backend_, run);
+  }
   work_.run(backend_, run);
   std::vector<std::int32_t> out;
   for (std::int64_t row = 0; row < wanted; ++row) {

@@ -1,5 +1,8 @@
 // The most probable next tokens, by the ordinary forward pass.
 #pragma once
+#include <array>
+#include <set>
+
 #include "braid/data/batches.h"
 #include "braid/model/language_model.h"
 #include "braid/model/work_memory.h"
@@ -24,9 +27,10 @@ class Predictor {
   const model::ModelConfig& config_;
   DType activations_;
   std::int64_t positions_ = 0;  // that the policy reaches
-  Buffer policy_buffer_, rows_buffer_;
+  Buffer policy_buffer_;
   model::Policy policy_;
   model::WorkMemory work_;
+  std::set<std::array<std::int64_t, 4>> planned_;  // tokens, segments, the longest, rows: fit in it
 };
 
 }  // namespace braid::lab

@@ -61,14 +61,14 @@ class TrainingRun {
     start();
     std::string failure;
     while (step_ < experiment_.steps && !state_.finished) {
-      if (observer_.stop_requested && observer_.stop_requested()) return stop();
       try {
+        if (observer_.stop_requested && observer_.stop_requested()) return stop();
         advance();
+        if (step_ % experiment_.check_every == 0 || step_ == experiment_.steps) check();
       } catch (const train::NotFinite& error) {
         failure = error.what();
         break;
       }
-      if (step_ % experiment_.check_every == 0 || step_ == experiment_.steps) check();
       report(checkpoints_.poll());
     }
     report(checkpoints_.wait());
@@ -111,15 +111,16 @@ class TrainingRun {
     require(metrics_.bytes() >= from.state.metrics_bytes, "{}: is shorter than at the checkpoint of step {}",
             metrics_.path().string(), from.state.step);
     loss_ = lab.number("loss");
-    sum_ = lab.number("sum");
-    summed_ = lab.integer("summed", 0);
+    const train::StepTally tally{.loss_sum = lab.number("sum"), .steps = lab.integer("summed", 0)};
     train::load_checkpoint({&trainer_->parameters(), &trainer_->first_moment(), &trainer_->second_moment()},
                            from, trainer_.config().model);
     trainer_->restore(trainer);
+    trainer_->set_tally(tally);
     trainer_->parameters_changed();
     metrics_.truncate(from.state.metrics_bytes);
     state_ = state;
     step_ = from.state.step;
+    tallied_from_ = step_ - tally.steps;
   }
 
   // Loading a damaged checkpoint may have left a mixture.
@@ -130,10 +131,11 @@ class TrainingRun {
       p.memory().zero(moment->flat().mutable_data(), moment->flat().bytes());
     }
     trainer_->restore({});
+    trainer_->set_tally({});
     trainer_->parameters_changed();
     state_ = {};
-    loss_ = sum_ = 0;
-    summed_ = 0;
+    loss_ = 0;
+    tallied_from_ = 0;
   }
 
   void advance() {
@@ -144,31 +146,40 @@ class TrainingRun {
     }
     const auto batch = loader_->next();
     // An example may be longer than a row: positions are planned for the longest.
-    const auto longest = std::int64_t{std::ranges::max(batch.positions)} + 1;
-    const auto result = trainer_.fit(std::max(batch.sequence_length, longest)).step(batch, step_ + 1);
+    trainer_.fit(batch.longest_segment).enqueue(batch, step_ + 1);
     ++step_;
-    sum_ += result.loss;
-    ++summed_;
-    gradient_norm_ = result.gradient_norm;
-    learning_rate_ = result.learning_rate;
+  }
+
+  // What the steps since the last check came to. Throws where one of them was not finite, with step_ set to
+  // the one before it.
+  train::StepTally observed() {
+    const auto tally = trainer_->tally();
+    if (tally.failed_step != 0) {
+      const auto failed = tallied_from_ + tally.failed_step;
+      step_ = failed - 1;
+      trainer_->fail_step(data_.training_batch(failed, state_.stage), failed);
+    }
+    return tally;
   }
 
   void check() {
+    const auto tally = observed();
     if (tests_stage_ != state_.stage) {
       tests_ = packed(data_.held_out(state_.stage));
       tests_stage_ = state_.stage;
     }
-    loss_ = sum_ / static_cast<double>(summed_);
-    sum_ = 0;
-    summed_ = 0;
+    loss_ = tally.loss_sum / static_cast<double>(tally.steps);
+    trainer_->set_tally({});
+    tallied_from_ = step_;
     const auto correct = count_correct(tests_);
-    const CheckLine line{.step = step_,
-                         .n = stage().n,
-                         .loss = loss_,
-                         .gradient_norm = gradient_norm_,
-                         .learning_rate = learning_rate_,
-                         .correct = correct,
-                         .samples = experiment_.check_samples};
+    const CheckLine line{
+        .step = step_,
+        .n = stage().n,
+        .loss = loss_,
+        .gradient_norm = tally.gradient_norm,
+        .learning_rate = train::learning_rate(trainer_.config().schedule, step_, experiment_.steps),
+        .correct = correct,
+        .samples = experiment_.check_samples};
     metrics_.append(line_of(line));
     log_time();
     const auto before = state_.stage;
@@ -189,12 +200,15 @@ class TrainingRun {
     timing_.append(line.dump() + "\n");
   }
 
-  // As many examples at a time as a step has.
+  // As many examples at a time as a step has, or more where they are short.
   std::vector<TestBatch> packed(std::span<const Example> examples) const {
+    constexpr std::int64_t kTokens = 1 << 15;
     std::vector<TestBatch> batches;
-    const auto rows = static_cast<std::size_t>(experiment_.batch_size);
+    const auto longest = longest_of(examples);
+    const auto rows =
+        static_cast<std::size_t>(std::max(experiment_.batch_size, kTokens / PackedSizes::of(longest).row));
     for (std::size_t i = 0; i < examples.size(); i += rows) {
-      batches.push_back(pack_tests(examples.subspan(i, std::min(rows, examples.size() - i))));
+      batches.push_back(pack_tests(examples.subspan(i, std::min(rows, examples.size() - i)), longest));
     }
     return batches;
   }
@@ -215,11 +229,12 @@ class TrainingRun {
       return;  // the next step meets it too, and ends the run
     }
     report(checkpoints_.wait());
+    const auto tally = trainer_->tally();
     const nlohmann::json state{{"trainer", train::to_json(trainer_->state())},
                                {"curriculum", to_json(state_)},
                                {"loss", loss_},
-                               {"sum", sum_},
-                               {"summed", summed_}};
+                               {"sum", tally.loss_sum},
+                               {"summed", tally.steps}};
     checkpoints_.save(*trainer_, tokenizer_,
                       {.step = step_,
                        .kind = train::CheckpointKind::ephemeral,
@@ -240,6 +255,7 @@ class TrainingRun {
   }
 
   RunOutcome stop() {
+    observed();
     report(checkpoints_.wait());
     if (saved_ != step_) {
       log_time();
@@ -299,8 +315,8 @@ class TrainingRun {
 
   CurriculumState state_;
   std::int64_t step_ = 0, first_step_ = 0, saved_ = 0;
-  double sum_ = 0, loss_ = 0, gradient_norm_ = 0, learning_rate_ = 0;  // sum_ over summed_ steps
-  std::int64_t summed_ = 0;
+  std::int64_t tallied_from_ = 0;  // the last step before those of the trainer's tally
+  double loss_ = 0;                // mean of the steps before the last check
   std::vector<TestBatch> tests_;
   std::optional<std::size_t> tests_stage_;
   Clock::time_point begin_, saved_at_;
