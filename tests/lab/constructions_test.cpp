@@ -121,7 +121,7 @@ TEST(Constructions, RejectWhatTheyCannotBuild) {
   EXPECT_THROW(construction_named("recall").build(2000), Error);
   const auto& recall = construction_named("recall");  // a model too small for the text
   EXPECT_THROW(verify(cpu(), recall, recall.build(4), 4, 9, {.count = 5}), Error);
-  EXPECT_THROW(count_instances(construction_named("swaps"), 30), Error);
+  EXPECT_THROW(construction_named("swaps").count(30, 1000), Error);
 }
 
 TEST(Barrington, ProgramsHaveTheirLengths) {

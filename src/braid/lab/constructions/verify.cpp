@@ -182,12 +182,12 @@ class Verifier {
 Verification verify(const Backend& backend, const Construction& construction, const model::Model& model,
                     std::int64_t built_for, std::int64_t n, const VerifyOptions& options) {
   const bool all = options.instances == Instances::exhaustive;
-  const auto total = all ? count_instances(construction, n) : options.count;
+  const auto total = all ? construction.count(n, 10'000'000) : options.count;
   Verification result;
   Verifier verifier(backend, construction, model, result);
   Batch batch;
   for (std::int64_t i = 0; i < total; ++i) {
-    Example example = all ? numbered_instance(construction, n, i)
+    Example example = all ? construction.numbered(n, i)
                           : construction.example(n, options.seed, static_cast<std::uint64_t>(i));
     batch.texts.push_back(construction.read(built_for, example));
     batch.answers.push_back(construction.problem().solve(Form::tokens, example.ids));

@@ -47,10 +47,4 @@ struct Verification {
 Verification verify(const Backend& backend, const Construction& construction, const model::Model& model,
                     std::int64_t built_for, std::int64_t n, const VerifyOptions& options);
 
-// The number of instances of size n; throws where there are more than `most`.
-std::int64_t count_instances(const Construction& construction, std::int64_t n,
-                             std::int64_t most = 10'000'000);
-// Instance `index` of them, its answers the solver's.
-Example numbered_instance(const Construction& construction, std::int64_t n, std::int64_t index);
-
 }  // namespace braid::lab
