@@ -18,7 +18,10 @@ struct VerifyOptions {
   Instances instances = Instances::random;
   std::int64_t count = 10000;  // of random instances
   std::uint64_t seed = 1;
-  std::int64_t batch_tokens = 8192;  // per pass; a longer text is a batch of its own
+  // A batch has at least so many texts, which take steps together, and so many tokens. The other paths take
+  // it in parts of at most so many tokens; a longer text is a part of its own.
+  std::int64_t batch_texts = 64;
+  std::int64_t batch_tokens = 8192;
   // Called after each batch.
   std::function<void(std::int64_t done, std::int64_t total)> progress{};
 };
