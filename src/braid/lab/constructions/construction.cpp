@@ -21,7 +21,8 @@ Reading Construction::read(std::int64_t, const Example& example) const {
 std::span<const Construction* const> constructions() {
   static const std::array all = {
       &swap_tracker(),     &literal_swap_tracker(), &positive_swap_tracker(), &a5_words(),
-      &attention_recall(), &delta_then_attention(), &attention_then_delta(),  &barrington_formula()};
+      &attention_recall(), &delta_then_attention(), &attention_then_delta(),  &barrington_formula(),
+      &any_shape_formula()};
   return all;
 }
 
