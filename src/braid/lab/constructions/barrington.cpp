@@ -70,7 +70,8 @@ class Writer {
     const Condition output{node, Turned::output};
     if (depth == 0) return when(output, p);
     const auto left = node + 1, right = left + tree_nodes(depth - 1);
-    const auto [a, b] = commutator_factors(p);
+    const auto factors = commutator_factors(p);
+    const auto &a = factors.a, &b = factors.b;
     turnable(output, p, [&] {
       operand(node, left, depth - 1, a);
       operand(node, right, depth - 1, b);
