@@ -3,6 +3,7 @@
 #include <array>
 
 #include "braid/core/error.h"
+#include "braid/io/quote.h"
 #include "braid/lab/constructions/constructions.h"
 
 namespace braid::lab {
@@ -32,7 +33,7 @@ const Construction& construction_named(std::string_view name) {
     if (c->name() == name) return *c;
     names += (names.empty() ? "" : ", ") + std::string(c->name());
   }
-  fail("there is no construction '{}': they are {}", name, names);
+  fail("there is no construction {}: they are {}", io::in_quotes(name), names);
 }
 
 }  // namespace braid::lab
