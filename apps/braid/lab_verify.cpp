@@ -142,7 +142,11 @@ void add_lab_verify(CLI::App& lab) {
       ->capture_default_str();
   command->add_flag("--exhaustive", o->exhaustive, "every instance there is of each size, for small n");
   command->add_option("--seed", o->verify.seed, "of the instances")->capture_default_str();
-  command->add_option("--batch-tokens", o->verify.batch_tokens, "tokens per pass")
+  command
+      ->add_option("--batch-texts", o->verify.batch_texts, "least number of texts that take steps together")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  command->add_option("--batch-tokens", o->verify.batch_tokens, "tokens per pass of the other paths")
       ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();
   command->add_option("--dtype", o->dtype, "of the large matrices; on a GPU also what is computed in")

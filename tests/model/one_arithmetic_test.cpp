@@ -36,9 +36,10 @@ Backend cpu(Arithmetic arithmetic, int threads = 1) {
   return b;
 }
 
-// Logits (N, V) of packed segments by the training forward.
+// Logits (N, V) of packed segments by the training forward, or of the tokens asked for.
 std::unique_ptr<Copy> full_logits(const Backend& backend, const model::ModelConfig& config,
-                                  const model::Parameters& p, const std::vector<Tokens>& segments) {
+                                  const model::Parameters& p, const std::vector<Tokens>& segments,
+                                  const Tokens& asked = {}) {
   Tokens ids, positions, offsets{0};
   for (const auto& s : segments) {
     for (std::size_t i = 0; i < s.size(); ++i) positions.push_back(static_cast<std::int32_t>(i));
@@ -49,9 +50,10 @@ std::unique_ptr<Copy> full_logits(const Backend& backend, const model::ModelConf
   model::run_once(backend, [&](Context& ctx, Arena& step) {
     const auto policy = model::make_policy(ctx, step, config, 256, DType::f32);
     const auto batch = model::HostBatch{ids, {}, positions, offsets}.upload(ctx, step);
+    const auto rows = asked.empty() ? ConstTensor{} : model::upload(ctx, step, asked);
     const Tensor logits =
-        step.make(DType::f32, {static_cast<std::int64_t>(ids.size()), config.vocabulary_size});
-    model::compute_logits(ctx, step, logits, p, policy, batch);
+        step.make(DType::f32, {std::ssize(asked.empty() ? ids : asked), config.vocabulary_size});
+    model::compute_logits(ctx, step, logits, p, policy, batch, rows);
     if (ctx.device != Device::dry) out = std::make_unique<Copy>(logits);
   });
   return out;
@@ -70,6 +72,23 @@ class OneArithmetic : public ::testing::TestWithParam<std::size_t> {
   SmallModel model_;
   model::ParameterSet parameters_;
 };
+
+TEST_P(OneArithmetic, LogitsAskedForAreThoseOfAllTokens) {
+  const auto text = ids(40, 9);
+  const auto backend = cpu(Arithmetic::strict);
+  const auto all = full_logits(backend, model_.config, parameters_.tree(), {text});
+  const auto some = full_logits(backend, model_.config, parameters_.tree(), {text}, {39, 3});
+  expect_same(rows_of(some->view, 0, 1), rows_of(all->view, 39, 1), model_.name);
+  expect_same(rows_of(some->view, 1, 1), rows_of(all->view, 3, 1), model_.name);
+  auto silent = session(backend), plain = session(backend);
+  for (std::size_t i = 0; i + 1 < text.size(); ++i) {
+    EXPECT_FALSE(silent.extend({{text[i]}}, model::LogitRows::none).defined());
+    plain.extend({{text[i]}});
+  }
+  EXPECT_EQ(silent.length(0), 39);
+  const Copy want(plain.extend({{text.back()}}));
+  expect_same(silent.extend({{text.back()}}), want.view, model_.name + " by steps");
+}
 
 TEST_P(OneArithmetic, SameInputsSameBitsForAnyThreads) {
   const auto text = ids(150, 1);

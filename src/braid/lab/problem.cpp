@@ -4,6 +4,7 @@
 #include <array>
 
 #include "braid/core/error.h"
+#include "braid/io/quote.h"
 #include "braid/lab/problems/interpreter.h"
 #include "braid/lab/problems/problems.h"
 #include "braid/lab/problems/program.h"
@@ -129,7 +130,7 @@ const Problem& problem_named(std::string_view name) {
   for (const auto* problem : all_problems()) {
     if (problem->name() == name) return *problem;
   }
-  fail("there is no problem '{}': choose from {}", name, fmt::join(problem_names(), ", "));
+  fail("there is no problem {}: choose from {}", io::in_quotes(name), fmt::join(problem_names(), ", "));
 }
 
 }  // namespace braid::lab

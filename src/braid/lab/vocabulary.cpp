@@ -1,6 +1,7 @@
 #include "braid/lab/vocabulary.h"
 
 #include "braid/core/error.h"
+#include "braid/io/quote.h"
 
 namespace braid::lab {
 
@@ -20,7 +21,7 @@ const std::string& Vocabulary::word(std::int32_t id) const {
 
 std::int32_t Vocabulary::id(std::string_view word) const {
   const auto found = ids_.find(word);
-  require(found != ids_.end(), "vocabulary: there is no word '{}' among the {}", word, size());
+  require(found != ids_.end(), "vocabulary: there is no word {} among the {}", io::in_quotes(word), size());
   return found->second;
 }
 

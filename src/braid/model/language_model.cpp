@@ -137,9 +137,14 @@ void score(Context& ctx, Arena& step, TokenLosses out, const Parameters& p, cons
 }
 
 void compute_logits(Context& ctx, Arena& step, Tensor logits, const Parameters& p, const Policy& policy,
-                    const Batch& batch) {
+                    const Batch& batch, ConstTensor rows) {
   Arena::Scope scope(step);
-  const Tensor normed = forward_for_scoring(ctx, step, p, policy, batch);
+  ConstTensor normed = forward_for_scoring(ctx, step, p, policy, batch);
+  if (rows.defined()) {  // a look-up with the hidden states as its table
+    const Tensor some = step.make(normed.dtype, {rows.shape[0], normed.shape[1]});
+    ops::embedding_forward(ctx, some, rows, normed);
+    normed = some;
+  }
   nn::linear(ctx, logits, normed, p.output_head());
 }
 

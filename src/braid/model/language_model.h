@@ -49,8 +49,10 @@ void loss_and_gradients(Context&, Arena& step, TokenLosses out, const Parameters
                         const Policy&, const Batch&, LossOptions);
 // The same losses, no gradients.
 void score(Context&, Arena& step, TokenLosses out, const Parameters&, const Policy&, const Batch&);
-// logits (N, V), of the activations' dtype or its accumulator dtype.
-void compute_logits(Context&, Arena& step, Tensor logits, const Parameters&, const Policy&, const Batch&);
+// logits (N, V), of the activations' dtype or its accumulator dtype; with `rows` (M) i32 (M, V), of these
+// tokens.
+void compute_logits(Context&, Arena& step, Tensor logits, const Parameters&, const Policy&, const Batch&,
+                    ConstTensor rows = {});
 
 // Rows of logits that exist at one time in the loss, so that full logits are never stored: about 64 MB of
 // them in f32, and at most 2048 rows; in bf16 2048 rows at least, where the matrix units want many and each

@@ -113,7 +113,7 @@ Session::Call Session::prepare(const std::vector<std::vector<std::int32_t>>& tok
               "session: token id {} of sequence {} is outside [0, {})", id, s, config_.vocabulary_size);
       call.ids.push_back(id);
       call.positions.push_back(lengths_[s] + static_cast<std::int32_t>(i));
-      if (rows == LogitRows::all || i + 1 == tokens[s].size()) {
+      if (rows == LogitRows::all || (rows == LogitRows::last && i + 1 == tokens[s].size())) {
         call.logit_tokens.push_back(static_cast<std::int32_t>(call.ids.size()) - 1);
       }
     }
@@ -151,6 +151,7 @@ ConstTensor Session::run(Context& ctx, Arena& work, const Inputs& in) {
     Block::step(ctx, y, x, parameters_.blocks[i], policy_.blocks[i], in.tokens, states_[i]);
     std::swap(x, y);
   }
+  if (rows == 0) return {};
   // Gather the rows that want logits: an embedding lookup in the hidden states.
   const Tensor picked = work.make(dtype, {rows, config_.hidden_size});
   const Tensor normed = work.make(dtype, picked.shape),
@@ -164,11 +165,13 @@ ConstTensor Session::run(Context& ctx, Arena& work, const Inputs& in) {
 }
 
 ConstTensor Session::extend(const std::vector<std::vector<std::int32_t>>& tokens, LogitRows rows) {
-  return on_host(extend_in_place(tokens, rows));
+  const ConstTensor logits = extend_in_place(tokens, rows);
+  return logits.defined() ? on_host(logits) : logits;
 }
 
 ConstTensor Session::extend_in_place(const std::vector<std::vector<std::int32_t>>& tokens, LogitRows rows) {
-  const Call call = prepare(tokens, rows);
+  // Recorded work is one for all calls, so that the head is part of it.
+  const Call call = prepare(tokens, rows == LogitRows::none && backend_.record ? LogitRows::last : rows);
   Arena work(work_buffer_), scratch(scratch_buffer_);
   Context ctx = backend_.context(scratch);
   const Inputs inputs = upload_inputs(ctx, work, call);
@@ -176,7 +179,7 @@ ConstTensor Session::extend_in_place(const std::vector<std::vector<std::int32_t>
   const bool one_each = call.longest == 1 && static_cast<std::int64_t>(call.ids.size()) == options_.sequences;
   const ConstTensor logits = one_each ? decode(ctx, work, inputs) : run(ctx, work, inputs);
   for (std::size_t s = 0; s < tokens.size(); ++s) lengths_[s] += static_cast<std::int32_t>(tokens[s].size());
-  return logits;
+  return rows == LogitRows::none ? ConstTensor{} : logits;
 }
 
 // The inputs of one token each always lie at the same addresses.

@@ -29,7 +29,7 @@ class Snapshot {
   std::vector<std::vector<std::byte>> parts_;  // in the order of Session::parts()
 };
 
-enum class LogitRows : std::uint8_t { last, all };
+enum class LogitRows : std::uint8_t { none, last, all };
 
 class Session {
  public:
@@ -38,7 +38,8 @@ class Session {
           SessionOptions options);
 
   // Appends tokens[s] to sequence s (possibly none) and returns logits (rows, V), f32 (f64) in host memory,
-  // valid until the next call: the last token of each sequence that got tokens, in order; or every token.
+  // valid until the next call: the last token of each sequence that got tokens, in order; or every token; or
+  // none, and nothing is returned.
   ConstTensor extend(const std::vector<std::vector<std::int32_t>>& tokens, LogitRows rows = LogitRows::last);
   // The same, but the logits stay in the backend's memory.
   ConstTensor extend_in_place(const std::vector<std::vector<std::int32_t>>& tokens,

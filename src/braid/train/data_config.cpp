@@ -25,7 +25,8 @@ std::string read_name(const TomlFields& f, std::vector<std::string>& taken) {
   });
   if (!plain)
     f.reject("name", fmt::format("is {}, expected letters, digits, '_', '-', '.'", io::in_quotes(name)));
-  if (std::ranges::find(taken, name) != taken.end()) f.reject("name", fmt::format("'{}' is taken", name));
+  if (std::ranges::find(taken, name) != taken.end())
+    f.reject("name", fmt::format("{} is taken", io::in_quotes(name)));
   taken.push_back(name);
   return name;
 }

@@ -4,6 +4,7 @@
 #include <initializer_list>
 #include <utility>
 
+#include "braid/io/quote.h"
 #include "braid/io/toml.h"
 
 namespace braid::train {
@@ -24,7 +25,7 @@ T choose(const io::TomlFields& f, std::string_view key, std::string_view fallbac
     if (text == name) return value;
     names += (names.empty() ? "" : ", ") + std::string(name);
   }
-  f.reject(key, fmt::format("is '{}', expected one of {}", text, names));
+  f.reject(key, fmt::format("is {}, expected one of {}", io::in_quotes(text), names));
 }
 
 // File names; none where the key is absent.

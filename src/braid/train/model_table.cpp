@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "braid/io/quote.h"
 #include "braid/model/config_file.h"
 #include "braid/model/presets.h"
 
@@ -28,7 +29,8 @@ std::vector<model::LayerType> read_layers(const TomlFields& f) {
           known = true;
         }
       }
-      if (!known) f.reject("layer_types", fmt::format("holds '{}', which is no layer type", name));
+      if (!known)
+        f.reject("layer_types", fmt::format("holds {}, which is no layer type", io::in_quotes(name)));
     }
     return layers;
   }
@@ -37,8 +39,8 @@ std::vector<model::LayerType> read_layers(const TomlFields& f) {
   if (!variant) {
     f.reject(
         "variant",
-        fmt::format("is '{}', expected transformer, gdn, hybrid-3:1, hybrid-1:1, hybrid-7:1 or hybrid-middle",
-                    name));
+        fmt::format("is {}, expected transformer, gdn, hybrid-3:1, hybrid-1:1, hybrid-7:1 or hybrid-middle",
+                    io::in_quotes(name)));
   }
   return model::layer_pattern(*variant, f.integer("layers", 1, 4096));
 }
@@ -111,8 +113,8 @@ model::ModelConfig read_new_model(const TomlFields& f) {
     const auto name = f.string("preset");
     const auto found = model::preset(name);
     if (!found)
-      f.reject("preset",
-               fmt::format("is '{}', which is no preset: 'braid inspect --list' prints them", name));
+      f.reject("preset", fmt::format("is {}, which is no preset: 'braid inspect --list' prints them",
+                                     io::in_quotes(name)));
     c = *found;
   } else if (f.has("config")) {
     c = model::read_config(f.string("config"));

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "braid/io/quote.h"
 namespace braid::train {
 namespace {
 
@@ -53,9 +54,9 @@ OptimizerConfig read_optimizer_config(const io::TomlFields& f) {
   if (f.has("no_decay")) c.no_decay = f.strings("no_decay");
   for (const auto& entry : c.no_decay) {
     if (group_of(entry) == Group::by_name && entry.find_first_of(".*") == entry.npos) {
-      f.reject("no_decay", fmt::format("has '{}', expected embedding, norm, gates or a parameter's name, in "
+      f.reject("no_decay", fmt::format("has {}, expected embedding, norm, gates or a parameter's name, in "
                                        "which * stands for any text",
-                                       entry));
+                                       io::in_quotes(entry)));
     }
   }
   return c;

@@ -58,48 +58,53 @@ Pair commutator_factors(const Permutation& p) {
   return {conjugate(a, t), conjugate(b, t)};
 }
 
+struct Condition {
+  std::int64_t node;
+  Turned turned;
+};
+
 class Writer {
  public:
-  // `p` if token `token` says so: at most four transpositions.
-  void when(std::int64_t token, Permutation p) {
-    for (std::int64_t x = 0; x < 5; ++x) {
-      // p = (x y), then the rest, which keeps x.
-      const auto i = static_cast<std::size_t>(x);
-      if (p[i] == x) continue;
-      const auto y = static_cast<std::int64_t>(static_cast<std::size_t>(inverse(p)[i]));
-      out.push_back({token, x, y});
-      std::swap(p[i], p[static_cast<std::size_t>(y)]);
-    }
-    require(p == kIdentity, "barrington: transpositions do not give the permutation");
-  }
-
-  // The 5-cycle p if the formula at `token`, of this depth, is true, else nothing.
-  void formula(std::int64_t token, std::int64_t depth, const Permutation& p) {
-    if (depth == 0) return when(token, p);
-    const auto left = token + 1, right = left + formula_tokens(depth - 1);
-    const auto [a, b] = commutator_factors(p);
-    // AND is the commutator. OR is NOT (NOT x AND NOT y): at an OR gate every part is negated.
-    negatable(token, p, [&] {
-      operand(token, left, depth - 1, a);
-      operand(token, right, depth - 1, b);
-      operand(token, left, depth - 1, inverse(a));
-      operand(token, right, depth - 1, inverse(b));
+  // The 5-cycle p if the formula at `node`, of at most this depth, is true, else nothing.
+  void formula(std::int64_t node, std::int64_t depth, const Permutation& p) {
+    const Condition output{node, Turned::output};
+    if (depth == 0) return when(output, p);
+    const auto left = node + 1, right = left + tree_nodes(depth - 1);
+    const auto factors = commutator_factors(p);
+    const auto &a = factors.a, &b = factors.b;
+    turnable(output, p, [&] {
+      operand(node, left, depth - 1, a);
+      operand(node, right, depth - 1, b);
+      operand(node, left, depth - 1, inverse(a));
+      operand(node, right, depth - 1, inverse(b));
     });
   }
 
   std::vector<Instruction> out;
 
  private:
-  // `part` gives p or nothing; negated, where the gate is an OR, nothing or p: t p t, p = p⁻¹ p.
-  template <class Part>
-  void negatable(std::int64_t gate, const Permutation& p, Part&& part) {
-    const auto t = mirror(p);
-    when(gate, t);
-    part();
-    when(gate, then(t, p));
+  // `p` on this condition: at most four transpositions.
+  void when(const Condition& condition, Permutation p) {
+    for (std::int64_t x = 0; x < 5; ++x) {
+      // p = (x y), then the rest, which keeps x.
+      const auto i = static_cast<std::size_t>(x);
+      if (p[i] == x) continue;
+      const auto y = static_cast<std::int64_t>(static_cast<std::size_t>(inverse(p)[i]));
+      out.push_back({condition.node, condition.turned, x, y});
+      std::swap(p[i], p[static_cast<std::size_t>(y)]);
+    }
+    require(p == kIdentity, "barrington: transpositions do not give the permutation");
   }
-  void operand(std::int64_t gate, std::int64_t token, std::int64_t depth, const Permutation& p) {
-    negatable(gate, p, [&] { formula(token, depth, p); });
+  // `part` gives p or nothing; on the condition, nothing or p: t p t, p = p⁻¹ p.
+  template <class Part>
+  void turnable(const Condition& condition, const Permutation& p, Part&& part) {
+    const auto t = mirror(p);
+    when(condition, t);
+    part();
+    when(condition, then(t, p));
+  }
+  void operand(std::int64_t gate, std::int64_t node, std::int64_t depth, const Permutation& p) {
+    turnable({gate, Turned::operands}, p, [&] { formula(node, depth, p); });
   }
 };
 

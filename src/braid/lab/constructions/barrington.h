@@ -6,9 +6,15 @@
 
 namespace braid::lab {
 
-// Transposes places i and j of five if the formula's token number `token` is a leaf 1 or an OR gate.
+// What an instruction depends on. Each node of the tree says two things, both no where the formula has no
+// such node: whether what it gives is turned (a leaf 1, an OR; the other way round behind an odd number of
+// `!`), and whether its operands are (an OR: it is NOT (NOT x AND NOT y)).
+enum class Turned : std::uint8_t { output, operands };
+
+// Transposes places i and j of five if this is turned.
 struct Instruction {
-  std::int64_t token;  // of the formula in Polish notation, from 0
+  std::int64_t node;  // of the complete tree in Polish notation, from 0
+  Turned turned;
   std::int64_t i, j;
 };
 
@@ -19,11 +25,11 @@ struct BranchingProgram {
   std::int64_t true_place;
 };
 
-// Tokens of a complete formula of two-sided gates: 2^(depth + 1) - 1.
-constexpr std::int64_t formula_tokens(std::int64_t depth) { return (std::int64_t{2} << depth) - 1; }
+// Nodes of the complete binary tree: 2^(depth + 1) - 1.
+constexpr std::int64_t tree_nodes(std::int64_t depth) { return (std::int64_t{2} << depth) - 1; }
 
-// For every complete formula of ANDs and ORs of this depth, whatever its gates and leaves are:
-// T(0) = 4 instructions, T(d + 1) = 4 T(d) + 20.
+// For every formula of at most this depth, whatever its shape, gates and leaves are: a leaf is an AND of two
+// nodes that are not there, turned if it is 1. T(0) = 4 instructions, T(d + 1) = 4 T(d) + 20.
 BranchingProgram branching_program(std::int64_t depth);
 
 }  // namespace braid::lab

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "braid/core/error.h"
+#include "braid/io/quote.h"
 #include "braid/lab/constructions/constructions.h"
 
 namespace braid::lab {
@@ -21,7 +22,8 @@ Reading Construction::read(std::int64_t, const Example& example) const {
 std::span<const Construction* const> constructions() {
   static const std::array all = {
       &swap_tracker(),     &literal_swap_tracker(), &positive_swap_tracker(), &a5_words(),
-      &attention_recall(), &delta_then_attention(), &attention_then_delta(),  &barrington_formula()};
+      &attention_recall(), &delta_then_attention(), &attention_then_delta(),  &barrington_formula(),
+      &any_shape_formula()};
   return all;
 }
 
@@ -31,7 +33,7 @@ const Construction& construction_named(std::string_view name) {
     if (c->name() == name) return *c;
     names += (names.empty() ? "" : ", ") + std::string(c->name());
   }
-  fail("there is no construction '{}': they are {}", name, names);
+  fail("there is no construction {}: they are {}", io::in_quotes(name), names);
 }
 
 }  // namespace braid::lab

@@ -40,9 +40,23 @@ class Construction {
   virtual model::Model build(std::int64_t n) const = 0;
   // The tokens that build(n) reads for an example no larger than n. The default: the problem's, unchanged.
   virtual Reading read(std::int64_t n, const Example& example) const;
-  // The words that could stand where `id` stands, itself among them: what an exhaustive check goes through.
-  // One word: it is part of the frame.
-  virtual std::vector<std::int32_t> alternatives(std::int64_t n, std::int32_t id) const = 0;
+
+  // Every instance of size n, for exhaustive checks: how many there are, an error if more than `most`; and
+  // instance `index` of them, its answers the solver's. The default: an example's words, each replaced by its
+  // alternatives.
+  virtual std::int64_t count(std::int64_t n, std::int64_t most) const;
+  virtual Example numbered(std::int64_t n, std::int64_t index) const;
+
+ protected:
+  // The words that could stand where `id` stands, itself among them. One word: it is part of the frame.
+  virtual std::vector<std::int32_t> alternatives(std::int64_t /*n*/, std::int32_t id) const { return {id}; }
+
+ private:
+  struct Choices {
+    std::size_t at;  // in the example's ids
+    std::vector<std::int32_t> words;
+  };
+  std::vector<Choices> choices_of(std::int64_t n, const Example& example) const;
 };
 
 const Construction& construction_named(std::string_view name);  // error: lists the names

@@ -12,5 +12,6 @@ const Construction& attention_recall();      // recall.cpp
 const Construction& delta_then_attention();  // state_based_recall.cpp
 const Construction& attention_then_delta();
 const Construction& barrington_formula();  // formula.cpp
+const Construction& any_shape_formula();   // formula_any_shape.cpp
 
 }  // namespace braid::lab

@@ -5,33 +5,26 @@
 #include <bit>
 
 #include "braid/core/random.h"
-#include "braid/lab/constructions/barrington.h"
 #include "braid/lab/constructions/constructions.h"
 #include "braid/lab/constructions/five_rows.h"
 #include "braid/lab/constructions/lookup.h"
+#include "braid/lab/constructions/program_layer.h"
 
 namespace braid::lab {
 namespace {
 
 using model::LayerType;
 
-constexpr FiveRows kRows{.scratch = 2};
-constexpr std::int64_t kKeyDim = 16, kValueDim = 16;  // 13 and 1 in use
-
 struct Layout {
   explicit Layout(std::int64_t tokens) : bits(code_bits(tokens)) {}
 
   std::int64_t bits;
   Stream stream{16, 1};
-  Span start = stream.reserve(1);      // <bos>
-  Span swaps = stream.reserve(10);     // of padding: its instruction's transposition
-  Span ask = stream.reserve(1);        // the question
+  ProgramSpans program{stream};
   Span wanted = stream.reserve(bits);  // of padding: the code of the token its instruction depends on
   Span place = stream.reserve(bits);   // of the formula's tokens
   Span value = stream.reserve(3);      // 0 and &: 0; 1 and |: 1; <bos>: 2
   Span found = stream.reserve(3);
-  Span read = stream.reserve(2);  // ±: what marks place 0, and the place that means true
-  Span answer = stream.reserve(2);
 };
 
 class PaddedFormula final : public Construction {
@@ -58,7 +51,7 @@ class PaddedFormula final : public Construction {
   // Token t of the formula: its words, in the order 0, 1, &, |.
   PlacedWords formula_words() const { return {.first = own_words(), .words = 4}; }
   PlacedWords padding_words(std::int64_t n) const {
-    return {.first = own_words() + 4 * formula_tokens(depth_of(n)), .words = 1};
+    return {.first = own_words() + 4 * tree_nodes(depth_of(n)), .words = 1};
   }
   std::vector<std::int32_t> symbols() const { return {id("0"), id("1"), id("&"), id("|")}; }
   void set_words(HandBuilt& built, const Layout& at, std::int64_t n, const BranchingProgram& program) const;
@@ -84,7 +77,7 @@ Example PaddedFormula::example(std::int64_t n, std::uint64_t seed, std::uint64_t
 
 Reading PaddedFormula::read(std::int64_t n, const Example& example) const {
   auto reading = Construction::read(n, example);
-  const auto tokens = formula_tokens(depth_of(n));
+  const auto tokens = tree_nodes(depth_of(n));
   const auto list = symbols();
   for (std::int64_t i = 1; i + 1 < static_cast<std::int64_t>(reading.ids.size()); ++i) {
     auto& token = reading.ids[static_cast<std::size_t>(i)];
@@ -102,24 +95,20 @@ Reading PaddedFormula::read(std::int64_t n, const Example& example) const {
 
 void PaddedFormula::set_words(HandBuilt& built, const Layout& at, std::int64_t n,
                               const BranchingProgram& program) const {
-  built.embed(Vocabulary::bos, {{at.start[0]}, {at.value[2]}});
-  built.embed(id("a?"), {{at.ask[0]}});
-  for (std::int64_t place = 0; place < formula_tokens(depth_of(n)); ++place) {
+  built.embed(Vocabulary::bos, {{at.program.start[0]}, {at.value[2]}});
+  built.embed(id("a?"), {{at.program.ask[0]}});
+  for (std::int64_t place = 0; place < tree_nodes(depth_of(n)); ++place) {
     for (const std::int64_t symbol : {0, 1, 2, 3}) {
       std::vector<Feature> features{{at.value[symbol % 2]}};
       add_code(features, at.place, place);
       built.embed(formula_words().id(place, symbol), features);
     }
   }
-  const auto pairs = variable_pairs();
+  // In a complete formula token `node` is that node, and an OR turns its operands and its own value alike.
   for (std::size_t t = 0; t < program.instructions.size(); ++t) {
-    const auto [token, i, j] = program.instructions[t];
-    const auto is_it = [i = i, j = j](const VariablePair& p) {
-      return p.i == std::min(i, j) && p.j == std::max(i, j);
-    };
-    const auto swap = std::ranges::find_if(pairs, is_it) - pairs.begin();
-    std::vector<Feature> features{{at.swaps[swap]}};
-    add_code(features, at.wanted, token);
+    const auto& instruction = program.instructions[t];
+    std::vector<Feature> features{{swap_coordinate(at.program, instruction)}};
+    add_code(features, at.wanted, instruction.node);
     built.embed(padding_words(n).id(static_cast<std::int64_t>(t), 0), features);
   }
 }
@@ -127,35 +116,21 @@ void PaddedFormula::set_words(HandBuilt& built, const Layout& at, std::int64_t n
 model::Model PaddedFormula::build(std::int64_t n) const {
   const auto program = branching_program(depth_of(n));
   const auto instructions = static_cast<std::int64_t>(program.instructions.size());
-  const Layout at(formula_tokens(depth_of(n)));
+  const Layout at(tree_nodes(depth_of(n)));
   auto config = stack_config(padding_words(n).first + instructions, at.stream.width(),
-                             {LayerType::full_attention, LayerType::linear_attention}, 2 * at.read.width,
-                             formula_tokens(depth_of(n)) + instructions + 3);
+                             {LayerType::full_attention, LayerType::linear_attention},
+                             2 * at.program.read.width, tree_nodes(depth_of(n)) + instructions + 3);
   const Lookup lookup{.key = at.place, .value = at.value, .output = at.found};
   configure_lookup(config, lookup);
-  config.linear.key_heads = config.linear.value_heads = 2;  // alike but for what they read
-  config.linear.key_dim = kKeyDim;
-  config.linear.value_dim = kValueDim;
+  config.linear.key_heads = config.linear.value_heads = 2;
+  config.linear.key_dim = kProgramKeyDim;
+  config.linear.value_dim = kProgramValueDim;
   HandBuilt built(config, at.stream);
   set_words(built, at, n, program);
   set_lookup(built, 0, at.stream, lookup);
   set_query(built, 0, at.wanted);
-
-  const auto delta = built.delta(1);
-  for (const std::int64_t head : {0, 1}) {
-    const auto row = head * kKeyDim, value = head * kValueDim;
-    kRows.load(delta.key, row, at.start[0], 0);
-    delta.value(value, at.start[0]) = kWrite;
-    std::int64_t s = 0;
-    for (const auto& pair : variable_pairs()) FiveRows::swap(delta.key, row, at.swaps[s++], pair);
-    delta.write(head, at.found[0]) = -kSaturate;  // beta = 0: the instruction is not done
-    delta.write(head, at.found[1]) = kSaturate;   // beta = 2: it is
-    kRows.read(delta.query, row, at.ask[0], head == 0 ? 0 : program.true_place);
-    delta.gate(value, at.ask[0]) = kKey;
-    delta.output(at.read[head], value) = at.stream.amplitude() / 8;
-    built.logit(id(answer_word(head)), at.answer[head]) = 1;
-  }
-  add_squares(built.mlp(1), 0, at.answer, at.read, at.stream.amplitude());
+  set_program_layer(built, 1, at.stream, at.program, at.found[1], program.true_place,
+                    {id(answer_word(0)), id(answer_word(1))});
   return std::move(built).take();
 }
 

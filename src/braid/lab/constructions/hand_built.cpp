@@ -121,6 +121,13 @@ void HandBuilt::sharpen(std::size_t layer, float sharpness) {
 
 void HandBuilt::set_mixer_norm(std::size_t layer, float weight) { fill(block(layer).mixer_norm, weight); }
 
+void HandBuilt::look_back(std::size_t layer, std::int64_t first_channel, std::int64_t channels) {
+  const auto& convolution = std::get<nn::GatedDeltaNet::Params>(block(layer).mixer).convolution;
+  const Matrix taps(convolution);
+  const auto last = convolution.shape[1] - 1;
+  for (auto c = first_channel; c < first_channel + channels; ++c) taps(c, last) = 0, taps(c, last - 1) = 1;
+}
+
 model::Model HandBuilt::take() && { return std::move(model_); }
 
 void add_squares(const MlpMatrices& mlp, std::int64_t unit, Span to, Span from, float strength) {

@@ -90,6 +90,9 @@ class HandBuilt {
   void sharpen(std::size_t layer, float sharpness);
   // The weight of the norm on what the layer's mixer puts out (attention) or reads (delta rule).
   void set_mixer_norm(std::size_t layer, float weight);
+  // These channels of a delta-rule layer's convolution read the token before. Channels are the rows of query,
+  // key and value, in this order: row `first` of key is channel key_heads · key_dim + first.
+  void look_back(std::size_t layer, std::int64_t first_channel, std::int64_t channels);
 
   model::Model take() &&;
 

@@ -18,7 +18,10 @@ struct VerifyOptions {
   Instances instances = Instances::random;
   std::int64_t count = 10000;  // of random instances
   std::uint64_t seed = 1;
-  std::int64_t batch_tokens = 8192;  // per pass; a longer text is a batch of its own
+  // A batch has at least so many texts, which take steps together, and so many tokens. The other paths take
+  // it in parts of at most so many tokens; a longer text is a part of its own.
+  std::int64_t batch_texts = 64;
+  std::int64_t batch_tokens = 8192;
   // Called after each batch.
   std::function<void(std::int64_t done, std::int64_t total)> progress{};
 };
@@ -46,11 +49,5 @@ struct Verification {
 // of any dtype; n ≤ built_for.
 Verification verify(const Backend& backend, const Construction& construction, const model::Model& model,
                     std::int64_t built_for, std::int64_t n, const VerifyOptions& options);
-
-// The number of instances of size n; throws where there are more than `most`.
-std::int64_t count_instances(const Construction& construction, std::int64_t n,
-                             std::int64_t most = 10'000'000);
-// Instance `index` of them, its answers the solver's.
-Example numbered_instance(const Construction& construction, std::int64_t n, std::int64_t index);
 
 }  // namespace braid::lab

@@ -4,6 +4,7 @@
 #include <set>
 #include <sstream>
 
+#include "braid/io/quote.h"
 #include "braid/train/model_table.h"
 
 namespace braid::lab {
@@ -83,7 +84,7 @@ void read_architectures(const TomlFields& f, Experiment& e) {
     if (found == all.end()) {
       std::string names;
       for (const auto a : all) names += fmt::format("{}{}", names.empty() ? "" : ", ", name_of(a));
-      f.reject("architectures", fmt::format("holds '{}', expected some of {}", name, names));
+      f.reject("architectures", fmt::format("holds {}, expected some of {}", io::in_quotes(name), names));
     }
     if (std::ranges::find(e.architectures, *found) != e.architectures.end()) {
       f.reject("architectures", fmt::format("names '{}' twice", name));
@@ -147,7 +148,7 @@ void read_grid(const TomlFields& f, Experiment& e) {
   }
   for (const auto& name : f.strings("schedules")) {
     if (name != "cosine" && name != "constant") {
-      f.reject("schedules", fmt::format("has '{}', expected cosine or constant", name));
+      f.reject("schedules", fmt::format("has {}, expected cosine or constant", io::in_quotes(name)));
     }
     g.schedules.push_back(name == "cosine" ? train::Decay::cosine : train::Decay::constant);
   }

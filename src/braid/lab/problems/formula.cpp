@@ -55,8 +55,9 @@ class Formula final : public Problem {
   }
   void check(const Difficulty& d) const override {
     check_limits(*this, d, {.depth = true, .padding = padding_ == Padding::dots});
-    require(d.depth == 0 || d.depth > 12 || d.n <= (std::int64_t{1} << d.depth),
-            "{}: depth {} has room for {} leaves, n is {}", name(), d.depth, std::int64_t{1} << d.depth, d.n);
+    const auto room = std::int64_t{1} << std::min<std::int64_t>(d.depth, 12);  // the largest n there is
+    require(d.depth == 0 || d.n <= room, "{}: depth {} has room for {} leaves, n is {}", name(), d.depth,
+            room, d.n);
     require(padding_ == Padding::none || dots_of(d) <= kMaxPadding,
             "{}: padding of n * n is {}, more than {}: set padding", name(), d.n * d.n, kMaxPadding);
   }
