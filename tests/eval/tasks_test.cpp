@@ -46,9 +46,9 @@ TEST(Tasks, AnswersAreGreedyGenerationsUpToTheStop) {
   auto items = read_tasks(put(folder / "tasks.jsonl", kItems), *tokenizer);
   const auto result = score_tasks(backend, model, *tokenizer, items, 2);
   for (std::size_t i = 0; i < items.size(); ++i) {
-    // "yes", "maybe" and "no", each with what ends it: 12 tokens at most, and one more.
+    // "yes", "maybe" and "no", each with what ends it: 6 tokens at most, and one more.
     const auto alone = infer::generate(backend, model, *tokenizer, {items[i].prompt},
-                                       {.max_new_tokens = 13, .stop = {items[i].stop}});
+                                       {.max_new_tokens = 7, .stop = {items[i].stop}});
     EXPECT_EQ(result.answers[i], alone.sequences[0].text) << i;
   }
 }

@@ -47,7 +47,7 @@ TEST(Preference, PolicyThatIsTheReferenceLosesLogTwoAndHugeMarginsStayFinite) {
   EXPECT_NEAR(train::preference_loss(same, far, 5).loss, 5 * (1000 - 1), 1e-9);
 }
 
-// Responses of 3, 15, 21 and 12 targets in one batch.
+// Responses of 12, 3, 4 and 16 targets in one batch.
 struct Pairs {
   explicit Pairs(const fs::path& folder) {
     data = train::read_preferences({put(folder / "pairs.jsonl", kPairs)}, *tokenizer, 96);
@@ -75,7 +75,7 @@ TEST(Preference, BatchesPredictResponsesAlone) {
   }
   EXPECT_EQ(responses, (std::vector<std::string>{"Hello there<|im_end|>", "No<|im_end|>", "4 5<|endoftext|>",
                                                  "seven and eight<|endoftext|>"}));
-  EXPECT_EQ(b.predicted, 21 + 12 + 4 + 16);
+  EXPECT_EQ(b.predicted, 12 + 3 + 4 + 16);
   EXPECT_EQ(b.segment_offsets, (std::vector<std::int32_t>{0, 96, 192, 288, 384}));
 }
 
@@ -84,7 +84,7 @@ class Model64 {
  public:
   Model64() {
     config_ = small_models()[0].config;
-    config_.vocabulary_size = 257;
+    config_.vocabulary_size = 259;
     config_.hidden_size = 16;
     config_.intermediate_size = 24;
     config_.layers = {model::LayerType::linear_attention, model::LayerType::full_attention};
