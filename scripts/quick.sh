@@ -31,10 +31,10 @@ score() {
   "$braid" eval "$quick/$1/model" --tasks "$tasks" --scores "$quick/$1/scores.jsonl" --step "$2" ${device[@]+"${device[@]}"}
 }
 
-# sample STAGE STEP PROMPT: a greedy continuation, kept for the report.
+# sample STAGE STEP QUESTION: its answer, kept for the report.
 sample() {
   if [ -e "$quick/$1/samples.jsonl" ]; then return; fi
-  "$braid" generate "$quick/$1/model" --prompt "$3" --max-tokens 60 --stop '<|im_end|>' --no-stream \
+  "$braid" generate "$quick/$1/model" --chat --prompt "$3" --max-tokens 60 --no-stream \
     --samples "$quick/$1/samples.jsonl" --step "$2" ${device[@]+"${device[@]}"} 2>/dev/null
 }
 
@@ -45,9 +45,9 @@ if [ $setup = yes ]; then bash scripts/setup.sh; fi
 
 build_braid quick
 
-title 'instruction, preference and task sets, made from the corpus by rule'
-if [ ! -e "$quick/sets/exercises.jsonl" ]; then
-  "$braid" data make-chat-sets "$corpus" --output "$quick/sets" --conversations 20000 --preferences 1000 --tasks 200 \
+title 'instructions, questions and scored tasks, made from the corpus by rule'
+if [ ! -e "$quick/sets/questions.jsonl" ]; then
+  "$braid" data make-chat-sets "$corpus" --output "$quick/sets" --conversations 20000 --questions 8000 --tasks 1000 \
     --documents 10000
 fi
 if [ ! -e "$quick/sft_data/validation.json" ]; then
@@ -83,17 +83,26 @@ title 'tasks before fine-tuning'
 score long_context "$(steps long_context)"
 train sft
 score sft "$(steps sft)"
+title 'preference pairs: what the fine-tuned model answers wrongly'
+pairs=$quick/sets/pairs.jsonl
+if [ ! -e "$pairs" ]; then
+  "$braid" eval "$quick/sft/model" --tasks "$quick/sets/questions.jsonl" --temperature 1.5 --seed 1 --batch 64 \
+    --wrong-answers "$pairs" ${device[@]+"${device[@]}"} | tail -n 1
+fi
 train dpo
 title 'tasks after all stages'
 score dpo "$(steps dpo)"
 for stage in sft dpo; do
-  sample "$stage" "$(steps "$stage")" $'<|im_start|>user\nlast word: the white whale swims<|im_end|>\n<|im_start|>assistant\n'
+  sample "$stage" "$(steps "$stage")" 'first letters: the white whale swims'
 done
 
 if "$braid" --help | grep -q '^  report'; then
   title 'report'
   "$braid" report $quick/{pretrain,midtrain_a,midtrain_b,long_context,sft,dpo} --output "$quick/report.html"
 fi
+
+title 'tasks right'
+for stage in long_context sft dpo; do printf '%-14s %s\n' "$stage" "$(tail -n 1 "$quick/$stage/scores.jsonl")"; done
 
 title 'done'
 printf 'the model: %s/dpo/model\n' "$quick"

@@ -12,8 +12,9 @@ namespace {
 struct Options {
   std::string model, dtype = "f32";
   std::vector<std::string> data;
-  std::string tasks, scores;
-  std::int64_t context = 0, batch_tokens = 4096, by_position = 0, batch = 16, step = 0;
+  std::string tasks, scores, wrong_answers;
+  std::int64_t context = 0, batch_tokens = 4096, by_position = 0, step = 0;
+  eval::TaskOptions answering;
   bool json = false, document_masking = false;
   BackendOptions backend;
 };
@@ -39,13 +40,25 @@ class Evaluation {
   eval::TextLoss score(const std::string& path) const {
     return is_token_file(path) ? score_tokens(path) : score_documents(path);
   }
-  eval::TaskResult score_tasks(const std::string& path, std::int64_t batch) const {
-    return eval::score_tasks(backend_, model_, *tokenizer_, eval::read_tasks(path, *tokenizer_), batch);
+  // With `wrong_answers`, the pairs go into that file.
+  eval::TaskResult score_tasks(const Options& o) const {
+    const auto items = eval::read_tasks(o.tasks, *tokenizer_);
+    auto result = eval::score_tasks(backend_, model_, *tokenizer_, items, o.answering);
+    if (!o.wrong_answers.empty()) write_pairs(o.wrong_answers, items, result);
+    return result;
   }
   std::int64_t context() const { return options_.context; }
   const Backend& backend() const { return backend_; }
 
  private:
+  void write_pairs(const std::string& path, const std::vector<eval::TaskItem>& items,
+                   const eval::TaskResult& result) const {
+    const auto pairs = eval::wrong_answer_pairs(items, result, *tokenizer_);
+    io::AtomicFile file(path);
+    for (const auto& pair : pairs) file.write(pair + "\n");
+    file.commit();
+    fmt::print(stderr, "{}: {} preference pairs\n", path, pairs.size());
+  }
   static bool is_token_file(const std::string& path) { return data::width_of_name(path).has_value(); }
   static bool has_tokenizer(const io::fs::path& folder) {
     return io::fs::exists(folder / "tokenizer.json") || io::fs::exists(folder / "braid_tokenizer.json");
@@ -133,7 +146,7 @@ std::string to_text(const std::string& name, const eval::TextLoss& l, std::int64
 }
 
 void show_tasks(const Evaluation& evaluation, const Options& o) {
-  const auto result = evaluation.score_tasks(o.tasks, o.batch);
+  const auto result = evaluation.score_tasks(o);
   const auto show = [&](const eval::TaskScore& s) {
     const nlohmann::ordered_json line{
         {"step", o.step}, {"task", s.task}, {"score", s.score()}, {"examples", s.examples}};
@@ -180,11 +193,16 @@ void add_eval(CLI::App& app) {
       ->check(CLI::ExistingPath);
   command
       ->add_option("--tasks", o->tasks,
-                   "questions with one answer (.jsonl): exact match of greedy answers by task")
+                   "questions with one answer (.jsonl): exact match of its answers by task")
       ->check(CLI::ExistingFile);
-  command->add_option("--batch", o->batch, "tasks answered at one time")
+  command->add_option("--batch", o->answering.batch, "tasks answered at one time")
       ->check(CLI::Range(1, 1 << 16))
       ->capture_default_str();
+  command->add_option("--temperature", o->answering.sampling.temperature, "of the answers, 0: greedy")
+      ->capture_default_str();
+  command->add_option("--seed", o->answering.sampling.seed, "of the random numbers")->capture_default_str();
+  command->add_option("--wrong-answers", o->wrong_answers,
+                      "write the task's wrong answers here (.jsonl) as preference pairs with the right ones");
   auto* scores =
       command->add_option("--scores", o->scores, "also append task scores here (RUN/scores.jsonl)");
   command->add_option("--step", o->step, "of the run, for --scores")->needs(scores);

@@ -5,6 +5,7 @@
 #include "braid/infer/generation.h"
 #include "braid/io/compressed.h"
 #include "braid/io/json.h"
+#include "braid/text/chat.h"
 #include "command.h"
 #include "encodings.h"
 
@@ -14,29 +15,67 @@ namespace {
 struct Options {
   std::string model, prompt, prompts, dtype = "f32", samples;
   std::int64_t step = 0;
-  bool has_prompt = false, json = false, stream = true, ignore_end_of_text = false;
+  bool has_prompt = false, chat = false, json = false, stream = true, ignore_end_of_text = false;
   infer::GenerationOptions generation;
   BackendOptions backend;
 };
 
-// One prompt a line: its text, or in .jsonl files the field "prompt".
-std::vector<std::string> read_prompts(const std::string& path) {
+struct Prompt {
+  std::string text;
+  std::vector<text::TokenId> ids;  // as the model sees it
+};
+
+class Prompts {
+ public:
+  Prompts(const text::Tokenizer& tokenizer, bool chat)
+      : tokenizer_(tokenizer), format_(tokenizer), chat_(chat) {}
+
+  // A text to continue; with `chat` what a user says.
+  void add(const std::string& text, const std::string& source) {
+    if (!chat_) return add_plain(text);
+    format_.require_plain(text, source);
+    add_messages({{text::Role::user, text}});
+  }
+  // {"prompt"}, with `chat` also {"messages"}.
+  void add_line(std::string_view line, const std::string& source) {
+    const auto json = io::parse_json(line, source);
+    const io::Fields fields(json, source);
+    if (chat_ && fields.has("messages")) {
+      if (fields.has("prompt")) fields.reject("prompt", "is given beside 'messages'");
+      return add_messages(format_.read_messages(fields, "messages"));
+    }
+    if (fields.has("messages")) fields.reject("messages", "needs --chat");
+    add(fields.string("prompt"), fmt::format("{}: field 'prompt'", source));
+  }
+  const std::vector<Prompt>& all() const { return all_; }
+
+ private:
+  void add_plain(const std::string& text) { all_.push_back({text, tokenizer_.encode(text)}); }
+  void add_messages(const std::vector<text::ChatMessage>& messages) {
+    all_.push_back({format_.prompt(messages), format_.encode_prompt(messages)});
+  }
+
+  const text::Tokenizer& tokenizer_;
+  text::ChatFormat format_;
+  bool chat_;
+  std::vector<Prompt> all_{};
+};
+
+// One prompt a line: its text, or in .jsonl files an object.
+void read_prompts(Prompts& prompts, const std::string& path) {
   const std::string_view name = path;
   const bool json = name.ends_with(".jsonl") || name.ends_with(".jsonl.gz") || name.ends_with(".jsonl.zst");
-  std::vector<std::string> prompts;
   io::for_each_line(path, [&](std::string_view line, std::int64_t number) {
+    const auto source = fmt::format("{}:{}", path, number);
     if (!json) {
       if (line.ends_with('\r')) line.remove_suffix(1);
-      prompts.emplace_back(line);
+      prompts.add(std::string(line), source);
     } else if (!line.empty()) {
-      const auto source = fmt::format("{}:{}", path, number);
-      const auto value = io::parse_json(line, source);
-      prompts.push_back(io::Fields(value, source).string("prompt"));
+      prompts.add_line(line, source);
     }
     return true;
   });
-  require(!prompts.empty(), "{}: holds no prompt", path);
-  return prompts;
+  require(!prompts.all().empty(), "{}: holds no prompt", path);
 }
 
 void write(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stdout); }
@@ -60,9 +99,16 @@ void print_statistics(const infer::GenerationStatistics& s) {
 void run(Options& o) {
   require(o.has_prompt != !o.prompts.empty(), "give either --prompt or --prompts");
   if (o.ignore_end_of_text) o.generation.end_of_text = infer::EndOfText::ignore;
-  const auto prompts = o.prompts.empty() ? std::vector{o.prompt} : read_prompts(o.prompts);
-  const Backend backend = o.backend.make();
   const auto tokenizer = text::load_tokenizer(o.model);
+  Prompts reader(*tokenizer, o.chat);
+  if (o.prompts.empty()) {
+    reader.add(o.prompt, "--prompt");
+  } else {
+    read_prompts(reader, o.prompts);
+  }
+  const auto& prompts = reader.all();
+  if (o.chat) o.generation.stop.emplace_back(text::kMessageEnd);
+  const Backend backend = o.backend.make();
   const auto model =
       model::load_model(o.model, {.matrix = o.dtype == "bf16" ? DType::bf16 : DType::f32}, backend.memory);
 
@@ -74,18 +120,21 @@ void run(Options& o) {
       std::fflush(stdout);
     };
   }
-  const auto result = infer::generate(backend, model, *tokenizer, prompts, o.generation, on_text);
+  std::vector<std::vector<text::TokenId>> ids;
+  for (const auto& prompt : prompts) ids.push_back(prompt.ids);
+  const auto result = infer::generate_from_ids(backend, model, *tokenizer, ids, o.generation, on_text);
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     if (o.json) {
-      write(to_json(result.sequences[i], prompts[i]).dump() + "\n");
+      write(to_json(result.sequences[i], prompts[i].text).dump() + "\n");
     } else {
       write((streams ? "" : result.sequences[i].text) + "\n");
     }
   }
   std::fflush(stdout);
   for (std::size_t i = 0; i < prompts.size() && !o.samples.empty(); ++i) {
-    const nlohmann::ordered_json line{
-        {"step", o.step}, {"prompt", valid_utf8(prompts[i])}, {"text", valid_utf8(result.sequences[i].text)}};
+    const nlohmann::ordered_json line{{"step", o.step},
+                                      {"prompt", valid_utf8(prompts[i].text)},
+                                      {"text", valid_utf8(result.sequences[i].text)}};
     append_line(o.samples, line.dump());
   }
   print_statistics(result.statistics);
@@ -116,6 +165,10 @@ void add_generate(CLI::App& app) {
   command->add_option("--prompts", o->prompts, "file of prompts, one a line; .jsonl: {\"prompt\": …} a line")
       ->check(CLI::ExistingFile)
       ->excludes(prompt);
+  command->add_flag(
+      "--chat", o->chat,
+      "a prompt is a user's message, which the assistant answers up to <|im_end|>; .jsonl: also "
+      "{\"messages\": …} a line");
   command->add_option("--max-tokens", g.max_new_tokens, "new tokens per prompt")->capture_default_str();
   add_sampling(*command, g.sampling);
   command->add_option("--stop", g.stop, "end before this text (repeatable)")->allow_extra_args(false);

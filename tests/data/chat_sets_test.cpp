@@ -32,22 +32,29 @@ std::string answer_to(const std::string& question) {
   if (kind == "first word") return words.front();
   if (kind == "last word") return words.back();
   if (kind == "count words") return std::to_string(words.size());
-  EXPECT_EQ(kind, "next word");
-  return words[words.size() - 2];
+  EXPECT_EQ(kind, "next letter");
+  for (std::size_t period = 1; 2 * period <= words.size(); ++period) {  // each letter is shown twice at least
+    if (std::equal(words.begin() + static_cast<std::ptrdiff_t>(period), words.end(), words.begin())) {
+      return words[words.size() - period];
+    }
+  }
+  ADD_FAILURE() << question;
+  return "";
 }
 
-TEST(ChatExercises, AnswersAreRightAndWrongOnesAreNot) {
+TEST(ChatExercises, AnswersAreRight) {
   const Words words = split("the quick brown fox jumps over the lazy dog again and again and again");
   Random random(1);
   std::set<Exercise> seen;
+  std::set<std::size_t> sizes;
   for (int i = 0; i < 500; ++i) {
     const auto item = data::make_exercise(words, random);
     seen.insert(item.exercise);
     EXPECT_EQ(item.answer, answer_to(item.question)) << item.question;
-    EXPECT_NE(item.wrong, item.answer) << item.question;
-    EXPECT_FALSE(item.wrong.empty());
+    sizes.insert(split(item.question).size());
   }
   EXPECT_EQ(seen.size(), static_cast<std::size_t>(data::kExercises));
+  EXPECT_EQ(sizes.size(), 12u);  // "copy:" and 2 letters to "count words:" and 12 words
 }
 
 TEST(ChatExercises, PlainWordsAreLettersOnly) {
@@ -75,11 +82,11 @@ TEST(ChatSets, AreReproducibleAndTasksAreHeldOut) {
     documents += nlohmann::json{{"text", text}}.dump() + "\n";
   }
   const auto input = put(folder / "docs.jsonl", documents);
-  const data::ChatSetOptions options{.conversations = 50, .preferences = 20, .tasks = 15, .documents = 3};
+  const data::ChatSetOptions options{.conversations = 50, .tasks = 15, .questions = 20, .documents = 3};
   data::make_chat_sets({input}, folder / "a", options);
   data::make_chat_sets({input}, folder / "b", options);
   std::set<std::string> questions;
-  for (const auto* name : {"chat.jsonl", "preferences.jsonl", "tasks.jsonl", "exercises.jsonl"}) {
+  for (const auto* name : {"chat.jsonl", "questions.jsonl", "tasks.jsonl", "exercises.jsonl"}) {
     EXPECT_EQ(io::read_file(folder / "a" / name), io::read_file(folder / "b" / name)) << name;
   }
   for (const auto& line : lines_of(folder / "a/chat.jsonl")) {
@@ -87,10 +94,9 @@ TEST(ChatSets, AreReproducibleAndTasksAreHeldOut) {
     EXPECT_EQ(line["messages"][1]["content"], answer_to(question));
     questions.insert(question);
   }
-  for (const auto& line : lines_of(folder / "a/preferences.jsonl")) {
-    const std::string question = line["prompt"][0]["content"];
-    EXPECT_EQ(line["chosen"], answer_to(question));
-    EXPECT_NE(line["rejected"], line["chosen"]);
+  for (const auto& line : lines_of(folder / "a/questions.jsonl")) {
+    const std::string question = line["messages"][0]["content"];
+    EXPECT_EQ(line["answer"], answer_to(question));
     questions.insert(question);
   }
   EXPECT_EQ(questions.size(), 70u);

@@ -210,7 +210,7 @@ TEST_F(SidecarTest, IsReplacedWithItsFile) {
 TEST(TokenizerFingerprint, TellsTokenizersApart) {
   const auto tokenizer = text::byte_tokenizer();
   const Vocabulary vocabulary = vocabulary_of(*tokenizer);
-  EXPECT_EQ(vocabulary.size, 257);
+  EXPECT_EQ(vocabulary.size, 259);
   EXPECT_EQ(vocabulary.end_of_text, 256);
   EXPECT_EQ(vocabulary.tokenizer, tokenizer_fingerprint(*text::byte_tokenizer()));
   const auto other = text::load_tokenizer(test::golden("tokenizer.json.gz"));

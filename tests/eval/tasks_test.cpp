@@ -44,13 +44,46 @@ TEST(Tasks, AnswersAreGreedyGenerationsUpToTheStop) {
   const auto tokenizer = text::byte_tokenizer();
   const Backend backend = make_backend("cpu", {.threads = 1, .target = {}});
   auto items = read_tasks(put(folder / "tasks.jsonl", kItems), *tokenizer);
-  const auto result = score_tasks(backend, model, *tokenizer, items, 2);
+  const auto result = score_tasks(backend, model, *tokenizer, items, {.batch = 2});
   for (std::size_t i = 0; i < items.size(); ++i) {
-    // "yes", "maybe" and "no", each with what ends it: 12 tokens at most, and one more.
+    // "yes", "maybe" and "no", each with what ends it: 6 tokens at most, and one more.
     const auto alone = infer::generate(backend, model, *tokenizer, {items[i].prompt},
-                                       {.max_new_tokens = 13, .stop = {items[i].stop}});
+                                       {.max_new_tokens = 7, .stop = {items[i].stop}});
     EXPECT_EQ(result.answers[i], alone.sequences[0].text) << i;
   }
+}
+
+TEST(Tasks, WrongAnswersBecomePreferencePairs) {
+  const test::TemporaryFolder folder;
+  const auto tokenizer = text::byte_tokenizer();
+  const auto items = read_tasks(put(folder / "tasks.jsonl", kItems), *tokenizer);
+  const auto pairs = [&](std::vector<std::string> answers, std::vector<bool> ended) {
+    auto result = count_matches(items, std::move(answers));
+    result.ended = std::move(ended);
+    return wrong_answer_pairs(items, result, *tokenizer);
+  };
+  using Lines = std::vector<std::string>;
+  EXPECT_EQ(pairs({"no", " Yes ", "maybe"}, {true, true, true}),
+            (Lines{R"({"prompt":"abc","chosen":"yes","rejected":"no"})",
+                   R"({"prompt":[{"role":"user","content":"abc"}],"chosen":"no","rejected":"Yes"})"}));
+  // Right; right; cut off.
+  EXPECT_EQ(pairs({"yes", " no", "may"}, {true, true, false}), Lines());
+  // Not UTF-8; a marker; the end of text.
+  EXPECT_EQ(pairs({"y\xff", "<|im_start|>", "<|endoftext|>"}, {true, true, true}), Lines());
+}
+
+TEST(Tasks, SampledAnswersAreTheSeeds) {
+  const test::TemporaryFolder folder;
+  const auto model = test::golden_model("hybrid");
+  const auto tokenizer = text::byte_tokenizer();
+  const Backend backend = make_backend("cpu", {.threads = 1, .target = {}});
+  const auto items = read_tasks(put(folder / "tasks.jsonl", kItems), *tokenizer);
+  const auto answers = [&](std::uint64_t seed) {
+    return score_tasks(backend, model, *tokenizer, items, {.sampling = {.temperature = 1, .seed = seed}})
+        .answers;
+  };
+  EXPECT_EQ(answers(1), answers(1));
+  EXPECT_NE(answers(1), answers(2));
 }
 
 TEST(Tasks, FilesAreReadStrictly) {

@@ -116,7 +116,7 @@ TEST_F(GenerationTest, EqualPromptsDrawDifferently) {
 
 TEST_F(GenerationTest, EndOfTextEndsTheTextAndIsNotPartOfIt) {
   const GenerationOptions options{.max_new_tokens = 40};
-  model_.config.eos_ids = {300};  // never drawn: the tokenizer has 257 ids
+  model_.config.eos_ids = {300};  // never drawn: the tokenizer has 259 ids
   const auto plain = one("abc", options);
   ASSERT_EQ(plain.tokens.size(), 40u);
   EXPECT_EQ(plain.finish, FinishReason::length);

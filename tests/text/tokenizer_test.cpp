@@ -193,17 +193,34 @@ TEST(Decoding, UnknownIdsAreErrors) {
   }
 }
 
-TEST(ByteTokenizer, MapsBytesAndEndOfText) {
+TEST(ByteTokenizer, MapsBytesEndOfTextAndChatMarkers) {
   const auto tokenizer = load_tokenizer("byte");
-  EXPECT_EQ(tokenizer->encode("a\xff<|endoftext|>b"), (Ids{'a', 255, 256, 'b'}));
-  EXPECT_EQ(tokenizer->decode(Ids{'a', 255, 256, 'b'}), "a\xff<|endoftext|>b");
-  EXPECT_EQ(tokenizer->vocabulary_size(), 257);
+  const std::string text = "a\xff<|endoftext|>b<|im_start|><<|im_end|>";
+  const Ids ids{'a', 255, 256, 'b', 257, '<', 258};
+  EXPECT_EQ(tokenizer->encode(text), ids);
+  EXPECT_EQ(tokenizer->decode(ids), text);
+  EXPECT_EQ(tokenizer->encode("<|im_end|"), (Ids{'<', '|', 'i', 'm', '_', 'e', 'n', 'd', '|'}));
+  EXPECT_EQ(tokenizer->vocabulary_size(), 259);
   EXPECT_EQ(tokenizer->end_of_text(), 256);
-  EXPECT_HOLDS(message_of([&] { tokenizer->decode(Ids{257}); }), "cannot decode id 257");
+  EXPECT_HOLDS(message_of([&] { tokenizer->decode(Ids{259}); }), "cannot decode id 259");
   EXPECT_HOLDS(message_of([&] { tokenizer->decode(Ids{-1}); }), "cannot decode id -1");
   Random random(3);
   const std::string bytes = random_bytes(random, 5000);
   EXPECT_EQ(tokenizer->decode(tokenizer->encode(bytes)), bytes);
+}
+
+// What models saved before the markers were tokens hold.
+TEST(ByteTokenizer, WithoutMarkersSpellsThem) {
+  const test::TemporaryFolder folder;
+  const auto plain = byte_tokenizer(ByteMarkers::none);
+  EXPECT_EQ(plain->file_content(), "{\"type\": \"byte\"}\n");
+  test::put(folder / "braid_tokenizer.json", plain->file_content());
+  const auto loaded = load_tokenizer(folder.path());
+  EXPECT_EQ(loaded->vocabulary_size(), 257);
+  EXPECT_EQ(loaded->file_content(), plain->file_content());
+  EXPECT_EQ(loaded->encode("<|endoftext|>"), (Ids{256}));
+  EXPECT_EQ(loaded->encode("<|im_end|>"), (Ids{'<', '|', 'i', 'm', '_', 'e', 'n', 'd', '|', '>'}));
+  EXPECT_HOLDS(message_of([&] { loaded->decode(Ids{257}); }), "the byte vocabulary has 257 ids");
 }
 
 TEST(LoadTokenizer, FindsTheFileOfAModelFolder) {
@@ -212,8 +229,8 @@ TEST(LoadTokenizer, FindsTheFileOfAModelFolder) {
                "neither tokenizer.json nor braid_tokenizer.json");
   const auto byte = byte_tokenizer();
   test::put(folder / byte->file_name(), byte->file_content());
-  EXPECT_EQ(load_tokenizer(folder.path())->vocabulary_size(), 257);
-  EXPECT_EQ(load_tokenizer(folder / "braid_tokenizer.json")->vocabulary_size(), 257);
+  EXPECT_EQ(load_tokenizer(folder.path())->vocabulary_size(), 259);
+  EXPECT_EQ(load_tokenizer(folder / "braid_tokenizer.json")->vocabulary_size(), 259);
   test::put(folder / "tokenizer.json", small_tokenizer().dump());
   EXPECT_HOLDS(message_of([&] { load_tokenizer(folder.path()); }),
                "both tokenizer.json and braid_tokenizer.json");
@@ -222,6 +239,8 @@ TEST(LoadTokenizer, FindsTheFileOfAModelFolder) {
   test::put(folder / "braid_tokenizer.json", R"({"type":"word"})");
   EXPECT_HOLDS(message_of([&] { load_tokenizer(folder / "braid_tokenizer.json"); }),
                "field 'type' is 'word'");
+  test::put(folder / "braid_tokenizer.json", R"({"type":"byte","chat_markers":1})");
+  EXPECT_HOLDS(message_of([&] { load_tokenizer(folder / "braid_tokenizer.json"); }), "field 'chat_markers'");
   EXPECT_HOLDS(message_of([&] { load_tokenizer(folder / "none.json"); }), (folder / "none.json").string());
 }
 

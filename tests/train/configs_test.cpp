@@ -85,6 +85,10 @@ TEST(Configs, EveryRecipeIsUnderstood) {
     EXPECT_EQ(config.optimizer.weight_decay, tuned ? 0 : 0.1);
     EXPECT_EQ(config.optimizer.kind,
               tuned ? train::OptimizerKind::adamw : train::OptimizerKind::skip_step_adamw);
+    if (name == "dpo") {
+      EXPECT_EQ(config.dpo.beta, 5);
+      EXPECT_EQ(config.dpo.chosen_weight, 0);
+    }
     if (name == "long_context") {
       const bool hybrid = config.model.has_linear();
       EXPECT_EQ(config.model.attention.rope_full.type,

@@ -27,7 +27,7 @@ constexpr std::string_view kPairs =
 
 TEST(Preference, LossOfTwoPairsByHand) {
   const std::vector<PairScore> policy{{-1.0, -1.5}, {-2.0, -0.5}}, reference{{-1.25, -1.25}, {-2.0, -0.75}};
-  const auto got = train::preference_loss(policy, reference, 5);
+  const auto got = train::preference_loss(policy, reference, {.beta = 5});
   // Margins: 5 · (0.25 − −0.25) = 2.5 and 5 · (0 − 0.25) = −1.25.
   const double first = std::log(1 + std::exp(-2.5)), second = std::log(1 + std::exp(1.25));
   EXPECT_NEAR(got.loss, (first + second) / 2, 1e-15);
@@ -38,16 +38,31 @@ TEST(Preference, LossOfTwoPairsByHand) {
   for (const auto& s : got.slopes) EXPECT_EQ(s.chosen, -s.rejected);
 }
 
-TEST(Preference, PolicyThatIsTheReferenceLosesLogTwoAndHugeMarginsStayFinite) {
-  const std::vector<PairScore> same{{-3, -4}};
-  EXPECT_DOUBLE_EQ(train::preference_loss(same, same, 5).loss, std::log(2.0));
-  EXPECT_EQ(train::preference_loss(same, same, 5).accuracy, 0);
-  const std::vector<PairScore> far{{0, -1000}};
-  EXPECT_EQ(train::preference_loss(far, same, 5).loss, 0);
-  EXPECT_NEAR(train::preference_loss(same, far, 5).loss, 5 * (1000 - 1), 1e-9);
+// What the term adds: α · (1 + 2) / 2 to what is minimised, −α / 2 to each chosen response's slope.
+TEST(Preference, ChosenResponsesCrossEntropyByHand) {
+  const std::vector<PairScore> policy{{-1.0, -1.5}, {-2.0, -0.5}}, reference{{-1.25, -1.25}, {-2.0, -0.75}};
+  const auto plain = train::preference_loss(policy, reference, {.beta = 5});
+  const auto got = train::preference_loss(policy, reference, {.beta = 5, .chosen_weight = 0.75});
+  EXPECT_DOUBLE_EQ(got.chosen_loss, 1.5);
+  EXPECT_EQ(plain.chosen_loss, got.chosen_loss);
+  EXPECT_EQ(got.loss, plain.loss);
+  EXPECT_EQ(got.margin, plain.margin);
+  for (std::size_t i = 0; i < 2; ++i) {
+    EXPECT_DOUBLE_EQ(got.slopes[i].chosen, plain.slopes[i].chosen - 0.375);
+    EXPECT_EQ(got.slopes[i].rejected, plain.slopes[i].rejected);
+  }
 }
 
-// Responses of 3, 15, 21 and 12 targets in one batch.
+TEST(Preference, PolicyThatIsTheReferenceLosesLogTwoAndHugeMarginsStayFinite) {
+  const std::vector<PairScore> same{{-3, -4}};
+  EXPECT_DOUBLE_EQ(train::preference_loss(same, same, {.beta = 5}).loss, std::log(2.0));
+  EXPECT_EQ(train::preference_loss(same, same, {.beta = 5}).accuracy, 0);
+  const std::vector<PairScore> far{{0, -1000}};
+  EXPECT_EQ(train::preference_loss(far, same, {.beta = 5}).loss, 0);
+  EXPECT_NEAR(train::preference_loss(same, far, {.beta = 5}).loss, 5 * (1000 - 1), 1e-9);
+}
+
+// Responses of 12, 3, 4 and 16 targets in one batch.
 struct Pairs {
   explicit Pairs(const fs::path& folder) {
     data = train::read_preferences({put(folder / "pairs.jsonl", kPairs)}, *tokenizer, 96);
@@ -75,7 +90,7 @@ TEST(Preference, BatchesPredictResponsesAlone) {
   }
   EXPECT_EQ(responses, (std::vector<std::string>{"Hello there<|im_end|>", "No<|im_end|>", "4 5<|endoftext|>",
                                                  "seven and eight<|endoftext|>"}));
-  EXPECT_EQ(b.predicted, 21 + 12 + 4 + 16);
+  EXPECT_EQ(b.predicted, 12 + 3 + 4 + 16);
   EXPECT_EQ(b.segment_offsets, (std::vector<std::int32_t>{0, 96, 192, 288, 384}));
 }
 
@@ -84,7 +99,7 @@ class Model64 {
  public:
   Model64() {
     config_ = small_models()[0].config;
-    config_.vocabulary_size = 257;
+    config_.vocabulary_size = 259;
     config_.hidden_size = 16;
     config_.intermediate_size = 24;
     config_.layers = {model::LayerType::linear_attention, model::LayerType::full_attention};
@@ -149,13 +164,18 @@ std::vector<PairScore> scores_of(const data::Batch& b, const std::vector<double>
   return scores;
 }
 
-TEST(Preference, GradientOfTheWholeLossIsThatOfDifferences) {
+void expect_gradient_of_differences(const train::PreferenceLossOptions& options) {
   const TemporaryFolder folder;
   Pairs pairs(folder.path());
   Model64 model;
   const std::vector<PairScore> reference{{-5.1, -5.6}, {-5.9, -5.2}};
   const auto loss = [&] {
-    return train::preference_loss(scores_of(pairs.batch, model.token_losses(pairs.batch)), reference, 5);
+    return train::preference_loss(scores_of(pairs.batch, model.token_losses(pairs.batch)), reference,
+                                  options);
+  };
+  const auto minimised = [&] {
+    const auto l = loss();
+    return l.loss + options.chosen_weight * l.chosen_loss;
   };
   const auto at = loss();
   pairs.batch.weights = train::token_weights(pairs.batch, at.slopes);
@@ -172,9 +192,9 @@ TEST(Preference, GradientOfTheWholeLossIsThatOfDifferences) {
     double& x = parameters[p].tensor.as<double>()[i];
     const double value = x, step = 1e-5;
     x = value + step;
-    const double above = loss().loss;
+    const double above = minimised();
     x = value - step;
-    const double below = loss().loss;
+    const double below = minimised();
     x = value;
     const double want = (above - below) / (2 * step);
     EXPECT_NE(want, 0) << parameters[p].spec.name;
@@ -185,6 +205,11 @@ TEST(Preference, GradientOfTheWholeLossIsThatOfDifferences) {
   // part.
   EXPECT_LT(worst / scale, 1e-6);
   EXPECT_GT(scale, 1e-3);
+}
+
+TEST(Preference, GradientOfTheWholeLossIsThatOfDifferences) { expect_gradient_of_differences({.beta = 5}); }
+TEST(Preference, GradientWithChosenResponsesCrossEntropyIsThatOfDifferences) {
+  expect_gradient_of_differences({.beta = 5, .chosen_weight = 0.75});
 }
 
 TEST(Preference, FilesAreReadStrictly) {
@@ -283,6 +308,7 @@ TEST(Preference, RunsLearnThePairsAndResumeBitForBit) {
   EXPECT_LT(lines[5]["dpo_loss"], 0.3);
   EXPECT_EQ(lines[5]["reward_accuracy"], 1);
   EXPECT_GT(lines[5]["reward_margin"], 1);
+  EXPECT_FALSE(lines[5].contains("chosen_loss"));
 
   EXPECT_THROW(run(recipe(other.path()), 3), Stop);
   fs::remove(other / "run/reference_scores.safetensors");  // made again from the initial weights
@@ -290,6 +316,18 @@ TEST(Preference, RunsLearnThePairsAndResumeBitForBit) {
   EXPECT_EQ(io::read_file(other / "run/metrics.jsonl"), metrics);
   EXPECT_EQ(io::read_file(other / "run/model/model.safetensors"),
             io::read_file(folder / "run/model/model.safetensors"));
+}
+
+TEST(Preference, ChosenResponsesAreLearntWhereTheirCrossEntropyHasAWeight) {
+  const TemporaryFolder folder;
+  run(recipe(folder.path(), {"train.dpo_chosen_weight=1"}));
+  const auto metrics = io::read_file(folder / "run/metrics.jsonl");
+  const auto first = nlohmann::json::parse(metrics.substr(0, metrics.find('\n')));
+  const auto start = metrics.rfind('\n', metrics.size() - 2) + 1;
+  const auto last = nlohmann::json::parse(metrics.substr(start));
+  EXPECT_NEAR(first["dpo_loss"], std::log(2.0), 1e-5);  // without the term
+  EXPECT_GT(first["chosen_loss"], 4);                   // near log of the vocabulary, 320
+  EXPECT_LT(last["chosen_loss"], first["chosen_loss"].get<double>() - 0.5);
 }
 
 TEST(Preference, ARunDoesNotGoOnAgainstAnotherReference) {
@@ -400,6 +438,7 @@ TEST(Preference, RecipesThatCannotBeAreRefused) {
   EXPECT_HOLDS(error({"data.kind='packed'"}), "does not go with 'preferences'");
   EXPECT_HOLDS(error({"data.instance_filter=true"}), "does not go with 'preferences'");
   EXPECT_HOLDS(error({"optimizer.z_loss=1e-5"}), "must be set to 0");
+  EXPECT_HOLDS(error({"train.dpo_chosen_weight=-1"}), "train.dpo_chosen_weight");
   EXPECT_HOLDS(error({"train.objective='next_token'"}), "must be \"dpo\"");
   EXPECT_HOLDS(error({"data.train=['a.u16']"}), "beside 'preferences'");
 }

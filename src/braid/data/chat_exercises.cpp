@@ -15,42 +15,33 @@ std::string joined(const Words& words) {
   return text;
 }
 
-// Another of the words than the one at `index`; a made-up one where all are the same.
-std::string other_word(const Words& words, std::size_t index, Random& random) {
-  Words others;
-  for (const auto& word : words) {
-    if (word != words[index]) others.push_back(word);
-  }
-  return others.empty() ? "none" : others[random.below(others.size())];
+Words first_letters(const Words& words) {
+  Words letters;
+  for (const auto& word : words) letters.push_back(word.substr(0, 1));
+  return letters;
 }
 
-ExerciseItem copy_of(const Words& words, Random& random) {
-  Words wrong = words;
-  std::swap(wrong[0], wrong[1 + random.below(wrong.size() - 1)]);
-  if (wrong == words) wrong.pop_back();
-  return {Exercise::copy, "copy: " + joined(words), joined(words), joined(wrong)};
+ExerciseItem copying(const Words& words) {
+  const auto letters = joined(first_letters(words));
+  return {Exercise::copy, "copy: " + letters, letters};
 }
 
-ExerciseItem extraction(const Words& words, bool first, Random& random) {
-  const std::size_t index = first ? 0 : words.size() - 1;
-  return {first ? Exercise::first : Exercise::last, (first ? "first word: " : "last word: ") + joined(words),
-          words[index], other_word(words, index, random)};
+ExerciseItem extraction(const Words& words, Exercise which) {
+  const bool first = which == Exercise::first;
+  return {which, (first ? "first word: " : "last word: ") + joined(words),
+          first ? words.front() : words.back()};
 }
 
-// a b a b a → b
-ExerciseItem continuation(const Words& words, Random& random) {
-  const Words turns(words.begin(), words.begin() + 2);
+// a b c a b → c; `more` letters are shown beyond the first round.
+ExerciseItem continuation(const Words& words, std::size_t more) {
+  const auto turns = first_letters(words);
   Words shown;
-  const auto length = 3 + random.below(3);
-  for (std::uint64_t i = 0; i < length; ++i) shown.push_back(turns[i % 2]);
-  const auto& answer = turns[length % 2];
-  const auto& wrong = turns[(length + 1) % 2];
-  return {Exercise::next, "next word: " + joined(shown), answer, wrong == answer ? "none" : wrong};
+  for (std::size_t i = 0; i < turns.size() + more; ++i) shown.push_back(turns[i % turns.size()]);
+  return {Exercise::next, "next letter: " + joined(shown), turns[more % turns.size()]};
 }
 
-ExerciseItem counting(const Words& words, Random& random) {
-  const auto count = words.size(), wrong = random.below(2) == 0 ? count + 1 : count - 1;
-  return {Exercise::count, "count words: " + joined(words), std::to_string(count), std::to_string(wrong)};
+ExerciseItem counting(const Words& words) {
+  return {Exercise::count, "count words: " + joined(words), std::to_string(words.size())};
 }
 
 }  // namespace
@@ -81,20 +72,23 @@ std::vector<std::string> plain_words(std::string_view text) {
 
 ExerciseItem make_exercise(const Words& words, Random& random) {
   const auto exercise = static_cast<Exercise>(random.below(kExercises));
-  const auto count = 2 + random.below(4);  // 2 to 5 words
-  const auto first = random.below(words.size() - count);
-  const Words some(words.begin() + static_cast<std::ptrdiff_t>(first),
-                   words.begin() + static_cast<std::ptrdiff_t>(first + count));
+  const auto some = [&](std::uint64_t least, std::uint64_t most) {
+    const auto count = least + random.below(most - least + 1);
+    const auto first = words.begin() + static_cast<std::ptrdiff_t>(random.below(words.size() - count + 1));
+    return Words(first, first + static_cast<std::ptrdiff_t>(count));
+  };
   switch (exercise) {
     case Exercise::copy:
-      return copy_of(some, random);
+      return copying(some(2, 8));
     case Exercise::first:
     case Exercise::last:
-      return extraction(some, exercise == Exercise::first, random);
-    case Exercise::next:
-      return continuation(some, random);
+      return extraction(some(2, 5), exercise);
+    case Exercise::next: {
+      const auto turns = some(2, 4);
+      return continuation(turns, turns.size() + random.below(3));
+    }
     case Exercise::count:
-      return counting(some, random);
+      return counting(some(1, 12));
   }
   return {};
 }

@@ -75,26 +75,25 @@ void make_chat_sets(const std::vector<fs::path>& inputs, const fs::path& folder,
   require(!inputs.empty(), "no documents to make chat sets from");
   const auto sources = read_sources(inputs);
   fs::create_directories(folder);
-  LinesFile chat(folder / "chat.jsonl"), preferences(folder / "preferences.jsonl"),
-      tasks(folder / "tasks.jsonl"), exercises(folder / "exercises.jsonl");
+  LinesFile chat(folder / "chat.jsonl"), tasks(folder / "tasks.jsonl"), questions(folder / "questions.jsonl"),
+      exercises(folder / "exercises.jsonl");
   std::set<std::string> asked;
   Questions held_out(sources.tasks, o.seed, 1), train(sources.train, o.seed, 2);
-  for (std::int64_t i = 0; i < o.tasks; ++i) {
-    const auto item = held_out.draw_new(asked);
-    tasks.add({{"task", name_of(item.exercise)},
-               {"messages", Json::array({user(item.question)})},
-               {"answer", item.answer}});
-  }
+  const auto ask = [&](LinesFile& file, Questions& from, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i) {
+      const auto item = from.draw_new(asked);
+      file.add({{"task", name_of(item.exercise)},
+                {"messages", Json::array({user(item.question)})},
+                {"answer", item.answer}});
+    }
+  };
+  ask(tasks, held_out, o.tasks);
   for (std::int64_t i = 0; i < o.conversations; ++i) {
     const auto item = train.draw_new(asked);
     chat.add({{"messages",
                Json::array({user(item.question), {{"role", "assistant"}, {"content", item.answer}}})}});
   }
-  for (std::int64_t i = 0; i < o.preferences; ++i) {
-    const auto item = train.draw_new(asked);
-    preferences.add(
-        {{"prompt", Json::array({user(item.question)})}, {"chosen", item.answer}, {"rejected", item.wrong}});
-  }
+  ask(questions, train, o.questions);
   for (std::int64_t i = 0; i < o.documents; ++i) {
     std::string text;
     for (int e = 0; e < kExercisesOfADocument; ++e) {
@@ -103,7 +102,7 @@ void make_chat_sets(const std::vector<fs::path>& inputs, const fs::path& folder,
     }
     exercises.add({{"text", text}});
   }
-  for (auto* file : {&chat, &preferences, &tasks, &exercises}) file->commit();
+  for (auto* file : {&chat, &tasks, &questions, &exercises}) file->commit();
 }
 
 }  // namespace braid::data

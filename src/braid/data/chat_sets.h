@@ -9,17 +9,18 @@ namespace braid::data {
 
 struct ChatSetOptions {
   std::int64_t conversations = 6000;  // of supervised fine-tuning
-  std::int64_t preferences = 1500;
-  std::int64_t tasks = 200;       // held-out questions that are scored
-  std::int64_t documents = 2000;  // texts of several exercises each, for mid-training
+  std::int64_t tasks = 200;           // held-out questions that are scored
+  std::int64_t questions = 4000;      // for preference pairs out of what a model answers to them
+  std::int64_t documents = 2000;      // texts of several exercises each, for mid-training
   std::uint64_t seed = 1;
 };
 
 // Writes into `folder`:
 //   chat.jsonl         {"messages": [user, assistant]} with one exercise each
-//   preferences.jsonl  {"prompt": [user], "chosen", "rejected"}
 //   tasks.jsonl        {"messages": [user], "answer", "task"}, of other documents than the rest
+//   questions.jsonl    the same, of the documents of the rest
 //   exercises.jsonl    {"text"}: exercises as plain text, question and answer a line each
+// No question occurs twice in them all.
 // A pure function of the documents' texts and the options. Documents with fewer than 64 plain words are left
 // out.
 void make_chat_sets(const std::vector<io::fs::path>& inputs, const io::fs::path& folder,

@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "braid/io/compressed.h"
-#include "braid/text/chat.h"
+#include "braid/text/utf8.h"
 
 namespace braid::eval {
 namespace {
@@ -27,8 +28,9 @@ TaskItem parse_item(std::string_view line, const std::string& source, const text
     fields.reject("prompt", "or 'messages' must be given, and not both");
   }
   const bool chat = fields.has("messages");
-  const auto messages = chat ? format.read_messages(fields, "messages") : std::vector<text::ChatMessage>();
+  auto messages = chat ? format.read_messages(fields, "messages") : std::vector<text::ChatMessage>();
   TaskItem item{.task = fields.string("task"),
+                .messages = {},
                 .prompt = chat ? format.prompt(messages) : fields.string("prompt"),
                 .ids = {},
                 .answer = std::string(trimmed(fields.string("answer"))),
@@ -41,6 +43,7 @@ TaskItem parse_item(std::string_view line, const std::string& source, const text
   }
   if (item.prompt.empty()) fields.reject("prompt", "is empty");
   item.ids = chat ? format.encode_prompt(messages) : tokenizer.encode(item.prompt);
+  item.messages = std::move(messages);
   return item;
 }
 
@@ -67,7 +70,8 @@ std::vector<TaskItem> read_tasks(const io::fs::path& path, const text::Tokenizer
 
 TaskResult count_matches(const std::vector<TaskItem>& items, std::vector<std::string> answers) {
   require(answers.size() == items.size(), "tasks: {} answers to {} items", answers.size(), items.size());
-  TaskResult result{.tasks = {}, .answers = std::move(answers), .total = {.task = std::string(kTotal)}};
+  TaskResult result{
+      .tasks = {}, .answers = std::move(answers), .ended = {}, .total = {.task = std::string(kTotal)}};
   for (std::size_t i = 0; i < items.size(); ++i) {
     auto found = std::ranges::find(result.tasks, items[i].task, &TaskScore::task);
     if (found == result.tasks.end()) found = result.tasks.insert(found, {.task = items[i].task});
@@ -81,8 +85,9 @@ TaskResult count_matches(const std::vector<TaskItem>& items, std::vector<std::st
 }
 
 TaskResult score_tasks(const Backend& backend, const model::Model& model, const text::Tokenizer& tokenizer,
-                       const std::vector<TaskItem>& items, std::int64_t batch) {
+                       const std::vector<TaskItem>& items, const TaskOptions& o) {
   std::vector<std::string> answers(items.size());
+  std::vector<bool> ended(items.size());
   std::map<std::string, std::vector<std::size_t>> by_stop;
   for (std::size_t i = 0; i < items.size(); ++i) by_stop[items[i].stop].push_back(i);
   const auto needed = tokens_needed(tokenizer, items);
@@ -90,10 +95,41 @@ TaskResult score_tasks(const Backend& backend, const model::Model& model, const 
     std::vector<std::vector<text::TokenId>> prompts;
     for (const auto i : indices) prompts.push_back(items[i].ids);
     const auto generated = infer::generate_from_ids(
-        backend, model, tokenizer, prompts, {.max_new_tokens = needed, .batch = batch, .stop = {stop}});
-    for (std::size_t k = 0; k < indices.size(); ++k) answers[indices[k]] = generated.sequences[k].text;
+        backend, model, tokenizer, prompts,
+        {.max_new_tokens = needed, .batch = o.batch, .stop = {stop}, .sampling = o.sampling});
+    for (std::size_t k = 0; k < indices.size(); ++k) {
+      answers[indices[k]] = generated.sequences[k].text;
+      ended[indices[k]] = generated.sequences[k].finish == infer::FinishReason::stop_string;
+    }
   }
-  return count_matches(items, std::move(answers));
+  auto result = count_matches(items, std::move(answers));
+  result.ended = std::move(ended);
+  return result;
+}
+
+std::vector<std::string> wrong_answer_pairs(const std::vector<TaskItem>& items, const TaskResult& result,
+                                            const text::Tokenizer& tokenizer) {
+  require(result.answers.size() == items.size() && result.ended.size() == items.size(),
+          "wrong answers: {} items, {} answers", items.size(), result.answers.size());
+  const text::ChatFormat format(tokenizer);
+  std::vector<std::string> lines;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    const auto rejected = trimmed(result.answers[i]);
+    if (!result.ended[i] || rejected == items[i].answer) continue;
+    if (!format.is_plain(rejected) || text::valid_prefix(rejected) != rejected.size()) continue;
+    nlohmann::ordered_json line;
+    if (items[i].messages.empty()) {
+      line["prompt"] = items[i].prompt;
+    } else {
+      for (const auto& [role, content] : items[i].messages) {
+        line["prompt"].push_back({{"role", text::name_of(role)}, {"content", content}});
+      }
+    }
+    line["chosen"] = items[i].answer;
+    line["rejected"] = rejected;
+    lines.push_back(line.dump());
+  }
+  return lines;
 }
 
 }  // namespace braid::eval

@@ -56,11 +56,17 @@ ChatFormat::ChatFormat(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {
   if (const auto end = tokenizer.end_of_text()) end_of_text_ = tokenizer.decode(std::span(&*end, 1));
 }
 
-void ChatFormat::require_plain(std::string_view text, const std::string& what) const {
+std::string_view ChatFormat::marker_in(std::string_view text) const {
   for (const std::string_view marker : {kMessageStart, kMessageEnd, std::string_view(end_of_text_)}) {
-    require(marker.empty() || text.find(marker) == text.npos,
-            "{} holds {}, which would pass for the chat format's own; remove or respell it", what, marker);
+    if (!marker.empty() && text.find(marker) != text.npos) return marker;
   }
+  return {};
+}
+
+void ChatFormat::require_plain(std::string_view text, const std::string& what) const {
+  const auto marker = marker_in(text);
+  require(marker.empty(), "{} holds {}, which would pass for the chat format's own; remove or respell it",
+          what, marker);
 }
 
 std::vector<ChatMessage> ChatFormat::read_messages(const io::Fields& fields, std::string_view key) const {

@@ -50,11 +50,13 @@ class ChatFormat {
   ChatTokens encode_answer(std::vector<TokenId> prompt, std::string_view answer, std::string_view end) const;
   // parse_messages(), and each content must be plain: errors name source and field.
   std::vector<ChatMessage> read_messages(const io::Fields& fields, std::string_view key) const;
-  // Throws when the text holds a marker or the end of text: it would pass for the format's own. `what` starts
-  // the message.
+  // Whether the text holds neither a marker nor the end of text, which would pass for the format's own.
+  bool is_plain(std::string_view text) const { return marker_in(text).empty(); }
+  // Throws when it does. `what` starts the message.
   void require_plain(std::string_view text, const std::string& what) const;
 
  private:
+  std::string_view marker_in(std::string_view text) const;  // empty: none
   void append(ChatTokens& tokens, std::string& text, std::uint8_t target) const;
   std::string append_messages(ChatTokens& tokens, const std::vector<ChatMessage>& messages) const;
 

@@ -13,10 +13,10 @@ constexpr std::size_t kMaxFileBytes = std::size_t{256} << 20;
 std::unique_ptr<Tokenizer> load_braid_tokenizer(const fs::path& path) {
   const nlohmann::json json = io::read_json(path);
   const io::Fields fields(json, path.string());
-  fields.allow_only({"type"});
+  fields.allow_only({"type", "chat_markers"});
   const std::string type = fields.string("type");
   if (type != "byte") fields.reject("type", fmt::format("is {}, expected 'byte'", io::in_quotes(type)));
-  return byte_tokenizer();
+  return byte_tokenizer(fields.boolean_or("chat_markers", false) ? ByteMarkers::chat : ByteMarkers::none);
 }
 
 }  // namespace

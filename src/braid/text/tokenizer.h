@@ -27,11 +27,16 @@ class Tokenizer {
   virtual std::string file_content() const = 0;
 };
 
-// 256 byte values, then <|endoftext|> = 256; for small models. Vocabulary 257.
-std::unique_ptr<Tokenizer> byte_tokenizer();
+enum class ByteMarkers : std::uint8_t {
+  none,  // what {"type": "byte"} says: models from before there were others
+  chat,  // the chat format's markers are single tokens, too
+};
+// For small models: 256 byte values, then <|endoftext|> = 256, <|im_start|> = 257 and <|im_end|> = 258.
+// Vocabulary 259; without the chat format's markers 257.
+std::unique_ptr<Tokenizer> byte_tokenizer(ByteMarkers markers = ByteMarkers::chat);
 
-// "byte", a tokenizer.json (plain or .gz), or a model directory that holds one
-// (tokenizer.json, or braid_tokenizer.json = {"type": "byte"}). Errors name file and field.
+// "byte", a tokenizer.json (plain or .gz), or a model directory that holds one (tokenizer.json, or
+// braid_tokenizer.json = {"type": "byte", "chat_markers": true}). Errors name file and field.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path);
 // The same from the text of a tokenizer.json; `source` names it in errors.
 std::unique_ptr<Tokenizer> parse_tokenizer_json(std::string_view json, const std::string& source);

@@ -23,7 +23,8 @@ void read_objective(const TomlFields& train, RunConfig& c) {
                                   : "must be \"dpo\" where data.preferences is given");
   }
   if (!dpo) return;
-  c.dpo_beta = train.number_or("dpo_beta", 5, 1e-6, 1e6);
+  c.dpo = {.beta = train.number_or("dpo_beta", 5, 1e-6, 1e6),
+           .chosen_weight = train.number_or("dpo_chosen_weight", 0, 0, 1e6)};
   if (c.batch_size % 2 != 0) {
     train.reject("batch_size", fmt::format("{} is odd: a pair is two sequences", c.batch_size));
   }

@@ -7,6 +7,7 @@
 #include "braid/train/data_config.h"
 #include "braid/train/model_table.h"
 #include "braid/train/optimizer_config.h"
+#include "braid/train/preference_loss.h"
 #include "braid/train/schedule.h"
 
 namespace braid::train {
@@ -48,7 +49,7 @@ struct RunConfig {
   Recompute recompute = Recompute::none;
   Precision precision = Precision::automatic;
   ObjectiveKind objective = ObjectiveKind::next_token;
-  double dpo_beta = 5;
+  PreferenceLossOptions dpo;
   std::int64_t validation_every = 0, validation_batches = 0;  // 0: only at the end; 0: the whole set
   CheckpointConfig checkpoint;
   bool tensorboard = false;  // event files beside metrics.jsonl

@@ -132,7 +132,7 @@ void PreferenceObjective::prepare(Trainer& trainer, const NoticeFunction& notice
 nlohmann::ordered_json PreferenceObjective::validate(Trainer& trainer, const StopFunction& stop) const {
   require(!held_out_.reference.empty(), "preferences: prepare() comes before validation");
   const auto loss =
-      preference_loss(score_all(trainer, held_out_.data, stop), held_out_.reference, config_.dpo_beta);
+      preference_loss(score_all(trainer, held_out_.data, stop), held_out_.reference, config_.dpo);
   return {{"validation_loss", loss.loss},
           {"validation_reward_margin", loss.margin},
           {"validation_reward_accuracy", loss.accuracy},
@@ -147,9 +147,12 @@ nlohmann::ordered_json PreferenceObjective::weigh(Trainer& trainer, data::Batch&
     reference.push_back(training_.reference[static_cast<std::size_t>(pair)]);
   }
   const auto policy = pair_scores(batch, trainer.token_losses(batch));
-  const auto loss = preference_loss(policy, reference, config_.dpo_beta);
+  const auto loss = preference_loss(policy, reference, config_.dpo);
   batch.weights = token_weights(batch, loss.slopes);
-  return {{"dpo_loss", loss.loss}, {"reward_margin", loss.margin}, {"reward_accuracy", loss.accuracy}};
+  nlohmann::ordered_json told{
+      {"dpo_loss", loss.loss}, {"reward_margin", loss.margin}, {"reward_accuracy", loss.accuracy}};
+  if (config_.dpo.chosen_weight != 0) told["chosen_loss"] = loss.chosen_loss;
+  return told;
 }
 
 }  // namespace braid::train

@@ -33,7 +33,8 @@ class PreferenceObjective : public Objective {
   // "validation_loss" (of DPO), "validation_reward_margin", "validation_reward_accuracy" of the held-out
   // pairs.
   nlohmann::ordered_json validate(Trainer& trainer, const StopFunction& stop) const override;
-  // "dpo_loss", "reward_margin", "reward_accuracy" of the batch before the step.
+  // "dpo_loss", "reward_margin", "reward_accuracy" of the batch before the step; "chosen_loss" where it has a
+  // weight.
   nlohmann::ordered_json weigh(Trainer& trainer, data::Batch& batch, std::int64_t first) const override;
 
  private:
