@@ -143,10 +143,53 @@ def configs():
         yield name, json.dumps(config).encode()
 
 
+def lab_texts():
+    tokens = ("0 1 1 0 bits[2]? =1", "a,b c,e a? =1", "bcade cabde a? =3", "1 0 1 a? =0", "%5 +3 +1 a? =4",
+              "0 1 1 a=2 b=0 c=0 d=1 e=2 a,b c? =0 bits[a]? =0", "& 1 | 0 ! 1 a? =0", "! & 1 0 . . . a? =1",
+              "0 1 a=1 b=0 c=0 d=1 e=1 a+3 bits[c]^1 if_bits[d]:a,b bits[a]?")
+    code = ("bits = [0, 1, 1, 0]\na = 2\nassert bits[a] == 1", "a, b, c, d, e = range(5)\na, b = b, a\nassert a == 1",
+            "a, b, c, d, e = range(5)\na, b, c, d, e = b, c, a, d, e\nassert a ==", "a = 0\na ^= 1\nassert a == 1",
+            "a = 0\na = (a + 3) % 5\nassert a == 3",
+            "bits = [0, 1]\na, b, c, d, e = 1, 0, 0, 1, 1\na, b = b, a\nassert c == 0\nassert bits[a] == 0",
+            "from operator import and_, or_, not_\na = and_(1, or_(0, not_(1)))\nassert a == 0",
+            "from operator import and_, or_, not_\na = not_(0)\n# . . .\nassert a == 1",
+            "bits = [0, 1]\na, b, c, d, e = 1, 0, 0, 1, 1\na = (a + 3) % 16\nbits[c] ^= 1\nif bits[d]: a, b = b, a")
+    for i, text in enumerate(tokens):
+        yield f"tokens-{i}", bytes([32 + i]) + text.encode()
+    for i, text in enumerate(code):
+        yield f"code-{i}", bytes([48 + i]) + text.encode()
+    yield "ids", bytes([1, 7, 12, 9, 240, 13, 241, 0])
+    yield "deep", bytes([16 + 3]) + bytes([3, 9]) + bytes([14]) * 250 + bytes([31])
+
+
+def lab_experiments():
+    head = 'name = "x"\nfolder = "x"\n[problem]\nname = "%s"\n%s\n[model]\nlayers = 2\nvariant = "hybrid-1:1"\n' \
+           'hidden_size = 64\nintermediate_size = 128\nheads = 2\n%s\n[train]\nsteps = 40\nwarmup_steps = 10\n%s\n'
+    tail = '[grid]\nlearning_rates = [2e-3, 1e-3]\nschedules = ["cosine", "constant"]\n%s\n' \
+           '[evaluation]\nlengths = [4, 8]\n%s\n'
+    stages = "[[stage]]\nn = 8\nsteps = 10\naccuracy = 0.95\n%s\n[[stage]]\nn = 16\n%s\n"
+    yield "swaps", (head % ("swaps", 'form = "tokens"\nreveals = "fixed"', 'architectures = ["transformer"]',
+                            'loss = "answers"\nstop_accuracy = 1') + stages % ("reveal_spacing = 2", "reveal_spacing = 4") +
+                    tail % ("seeds = [1, 2]", "samples = 8")).encode()
+    yield "recall", (head % ("state_based_recall", 'bits = 8\nreveals = "powers-of-two"\nwithout_reveals = 0.2', "",
+                             "earlier_stages = 0.5") + stages % ("", "") + "[optimizer]\nbeta2 = 0.98\n" +
+                     tail % ("draws = 3", "reveal_spacing = 2")).encode()
+    yield "formula", (head % ("padded_formula", "depth = 5\npadding = 30", "vocabulary_size = 2048", "") +
+                      "[[stage]]\nn = 3\n" + tail % ("", "")).encode()
+    yield "deep", (head % ("formula", "depth = 64", "", "") + "[[stage]]\nn = 4096\n" + tail % ("", "")).encode()
+    yield "bad", b'name = "x"\nfolder = ""\n[problem]\nname = "swap"\n'
+    swaps = (head + stages + tail) % (("swaps", "", "%s", "%s", "", "") + ("", ""))
+    for name, model, train in (("loss", "", 'loss = "\\nall"'), ("layers", 'layer_types = ["\\n"]', ""),
+                               ("architecture", f'architectures = ["{"x" * 5000}"]', "")):
+        yield "two-lines-" + name, (swaps % (model, train)).encode()
+    yield "two-lines-problem", b'name = "x"\nfolder = "x"\n[problem]\nname = "\\n"\n'
+
+
 def main(root):
     for name, seeds in (("safetensors", safetensors), ("json", jsons), ("toml", tomls), ("compressed", compressed),
                         ("tokenizer", tokenizers), ("token_file", token_files), ("mix_list", mix_lists),
-                        ("document_bounds", document_bounds), ("label_mask", label_masks), ("config", configs)):
+                        ("document_bounds", document_bounds), ("label_mask", label_masks), ("config", configs),
+                        ("lab_text", lab_texts), ("lab_experiment", lab_experiments)):
         os.makedirs(os.path.join(root, name), exist_ok=True)
         for seed, data in seeds():
             with open(os.path.join(root, name, seed), "wb") as f:
