@@ -45,9 +45,9 @@ if [ $setup = yes ]; then bash scripts/setup.sh; fi
 
 build_braid quick
 
-title 'instructions, questions and scored tasks, made from the corpus by rule'
-if [ ! -e "$quick/sets/questions.jsonl" ]; then
-  "$braid" data make-chat-sets "$corpus" --output "$quick/sets" --conversations 20000 --questions 8000 --tasks 1000 \
+title 'instructions, preferences and scored tasks, made from the corpus by rule'
+if [ ! -e "$quick/sets/exercises.jsonl" ]; then
+  "$braid" data make-chat-sets "$corpus" --output "$quick/sets" --conversations 20000 --preferences 4000 --tasks 1000 \
     --documents 10000
 fi
 if [ ! -e "$quick/sft_data/validation.json" ]; then
@@ -83,17 +83,11 @@ title 'tasks before fine-tuning'
 score long_context "$(steps long_context)"
 train sft
 score sft "$(steps sft)"
-title 'preference pairs: what the fine-tuned model answers wrongly'
-pairs=$quick/sets/pairs.jsonl
-if [ ! -e "$pairs" ]; then
-  "$braid" eval "$quick/sft/model" --tasks "$quick/sets/questions.jsonl" --temperature 1.5 --seed 1 --batch 64 \
-    --wrong-answers "$pairs" ${device[@]+"${device[@]}"} | tail -n 1
-fi
 train dpo
 title 'tasks after all stages'
 score dpo "$(steps dpo)"
 for stage in sft dpo; do
-  sample "$stage" "$(steps "$stage")" 'first letters: the white whale swims'
+  sample "$stage" "$(steps "$stage")" 'last word: the white whale swims'
 done
 
 if "$braid" --help | grep -q '^  report'; then

@@ -31,8 +31,8 @@ struct SetOptions {
 
 void make_sets(const SetOptions& o) {
   data::make_chat_sets({o.inputs.begin(), o.inputs.end()}, o.output, o.sets);
-  fmt::print("{}: {} conversations, {} tasks, {} questions, {} documents of exercises\n", o.output,
-             o.sets.conversations, o.sets.tasks, o.sets.questions, o.sets.documents);
+  fmt::print("{}: {} conversations, {} preferences, {} tasks, {} documents of exercises\n", o.output,
+             o.sets.conversations, o.sets.preferences, o.sets.tasks, o.sets.documents);
 }
 
 }  // namespace
@@ -54,7 +54,7 @@ void add_chat_data(CLI::App& data) {
   chat->callback([b] { build(*b); });
 
   auto* sets = data.add_subcommand(
-      "make-chat-sets", "conversations, questions and scored tasks by rule, for small experiments");
+      "make-chat-sets", "conversations, preferences and scored tasks by rule, for small experiments");
   auto s = std::make_shared<SetOptions>();
   sets->add_option("inputs", s->inputs, "documents (.jsonl, .txt, also .gz or .zst) or folders")->required();
   sets->add_option("--output", s->output, "folder for the .jsonl files")->required();
@@ -63,7 +63,7 @@ void add_chat_data(CLI::App& data) {
   sets->add_option("--tasks", s->sets.tasks, "scored questions, of documents of their own")
       ->check(count)
       ->capture_default_str();
-  sets->add_option("--questions", s->sets.questions, "questions to make preference pairs from")
+  sets->add_option("--preferences", s->sets.preferences, "pairs of a short and a wordy right answer")
       ->check(count)
       ->capture_default_str();
   sets->add_option("--documents", s->sets.documents, "texts of exercises")

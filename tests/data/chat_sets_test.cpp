@@ -82,21 +82,31 @@ TEST(ChatSets, AreReproducibleAndTasksAreHeldOut) {
     documents += nlohmann::json{{"text", text}}.dump() + "\n";
   }
   const auto input = put(folder / "docs.jsonl", documents);
-  const data::ChatSetOptions options{.conversations = 50, .tasks = 15, .questions = 20, .documents = 3};
+  const data::ChatSetOptions options{.conversations = 50, .tasks = 15, .preferences = 20, .documents = 3};
   data::make_chat_sets({input}, folder / "a", options);
   data::make_chat_sets({input}, folder / "b", options);
   std::set<std::string> questions;
-  for (const auto* name : {"chat.jsonl", "questions.jsonl", "tasks.jsonl", "exercises.jsonl"}) {
+  int alone = 0;
+  for (const auto* name : {"chat.jsonl", "preferences.jsonl", "tasks.jsonl", "exercises.jsonl"}) {
     EXPECT_EQ(io::read_file(folder / "a" / name), io::read_file(folder / "b" / name)) << name;
   }
   for (const auto& line : lines_of(folder / "a/chat.jsonl")) {
     const std::string question = line["messages"][0]["content"];
-    EXPECT_EQ(line["messages"][1]["content"], answer_to(question));
+    const std::string said = line["messages"][1]["content"], answer = answer_to(question);
+    if (said == answer) {
+      ++alone;
+    } else {
+      EXPECT_TRUE(said.size() > answer.size() && said.ends_with(" " + answer)) << said;
+      EXPECT_FALSE(question.starts_with("copy")) << said;
+    }
     questions.insert(question);
   }
-  for (const auto& line : lines_of(folder / "a/questions.jsonl")) {
-    const std::string question = line["messages"][0]["content"];
-    EXPECT_EQ(line["answer"], answer_to(question));
+  EXPECT_GT(alone, 15);  // 58 % are to be, of 50
+  EXPECT_LT(alone, 43);
+  for (const auto& line : lines_of(folder / "a/preferences.jsonl")) {
+    const std::string question = line["prompt"][0]["content"], chosen = line["chosen"];
+    EXPECT_EQ(chosen, answer_to(question));
+    EXPECT_TRUE(std::string(line["rejected"]).ends_with(" " + chosen)) << line["rejected"];
     questions.insert(question);
   }
   EXPECT_EQ(questions.size(), 70u);

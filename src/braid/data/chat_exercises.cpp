@@ -51,6 +51,12 @@ std::string_view name_of(Exercise exercise) {
   return names[static_cast<std::size_t>(exercise)];
 }
 
+std::string in_a_sentence(const ExerciseItem& item) {
+  constexpr std::string_view leads[] = {"here it is: ", "the first word is ", "the last word is ",
+                                        "the next letter is ", "the number is "};
+  return std::string(leads[static_cast<std::size_t>(item.exercise)]) + item.answer;
+}
+
 std::vector<std::string> plain_words(std::string_view text) {
   Words words;
   std::string word;

@@ -25,6 +25,9 @@ struct ExerciseItem {
   std::string question, answer;
 };
 
+// The same answer in more words: "the last word is whale".
+std::string in_a_sentence(const ExerciseItem& item);
+
 // Plain words (ASCII letters, 2 to 8 of them, in lower case) of a text, in order.
 std::vector<std::string> plain_words(std::string_view text);
 

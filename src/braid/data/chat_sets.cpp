@@ -59,6 +59,14 @@ class Questions {
 
 Json user(const std::string& question) { return {{"role", "user"}, {"content", question}}; }
 
+// Percent of the conversations about an exercise that give the answer alone.
+constexpr std::uint64_t kAlone[kExercises] = {100, 75, 25, 40, 50};
+
+std::string spoken(const ExerciseItem& item, Random& random) {
+  const bool alone = random.below(100) < kAlone[static_cast<std::size_t>(item.exercise)];
+  return alone ? item.answer : in_a_sentence(item);
+}
+
 class LinesFile {
  public:
   explicit LinesFile(const fs::path& path) : file_(path) {}
@@ -75,25 +83,28 @@ void make_chat_sets(const std::vector<fs::path>& inputs, const fs::path& folder,
   require(!inputs.empty(), "no documents to make chat sets from");
   const auto sources = read_sources(inputs);
   fs::create_directories(folder);
-  LinesFile chat(folder / "chat.jsonl"), tasks(folder / "tasks.jsonl"), questions(folder / "questions.jsonl"),
-      exercises(folder / "exercises.jsonl");
+  LinesFile chat(folder / "chat.jsonl"), tasks(folder / "tasks.jsonl"),
+      preferences(folder / "preferences.jsonl"), exercises(folder / "exercises.jsonl");
   std::set<std::string> asked;
   Questions held_out(sources.tasks, o.seed, 1), train(sources.train, o.seed, 2);
-  const auto ask = [&](LinesFile& file, Questions& from, std::int64_t count) {
-    for (std::int64_t i = 0; i < count; ++i) {
-      const auto item = from.draw_new(asked);
-      file.add({{"task", name_of(item.exercise)},
-                {"messages", Json::array({user(item.question)})},
-                {"answer", item.answer}});
-    }
-  };
-  ask(tasks, held_out, o.tasks);
+  Random habits(o.seed, 3);
+  for (std::int64_t i = 0; i < o.tasks; ++i) {
+    const auto item = held_out.draw_new(asked);
+    tasks.add({{"task", name_of(item.exercise)},
+               {"messages", Json::array({user(item.question)})},
+               {"answer", item.answer}});
+  }
   for (std::int64_t i = 0; i < o.conversations; ++i) {
     const auto item = train.draw_new(asked);
-    chat.add({{"messages",
-               Json::array({user(item.question), {{"role", "assistant"}, {"content", item.answer}}})}});
+    chat.add({{"messages", Json::array({user(item.question),
+                                        {{"role", "assistant"}, {"content", spoken(item, habits)}}})}});
   }
-  ask(questions, train, o.questions);
+  for (std::int64_t i = 0; i < o.preferences; ++i) {
+    const auto item = train.draw_new(asked);
+    preferences.add({{"prompt", Json::array({user(item.question)})},
+                     {"chosen", item.answer},
+                     {"rejected", in_a_sentence(item)}});
+  }
   for (std::int64_t i = 0; i < o.documents; ++i) {
     std::string text;
     for (int e = 0; e < kExercisesOfADocument; ++e) {
@@ -102,7 +113,7 @@ void make_chat_sets(const std::vector<fs::path>& inputs, const fs::path& folder,
     }
     exercises.add({{"text", text}});
   }
-  for (auto* file : {&chat, &tasks, &questions, &exercises}) file->commit();
+  for (auto* file : {&chat, &tasks, &preferences, &exercises}) file->commit();
 }
 
 }  // namespace braid::data

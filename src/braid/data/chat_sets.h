@@ -10,15 +10,16 @@ namespace braid::data {
 struct ChatSetOptions {
   std::int64_t conversations = 6000;  // of supervised fine-tuning
   std::int64_t tasks = 200;           // held-out questions that are scored
-  std::int64_t questions = 4000;      // for preference pairs out of what a model answers to them
+  std::int64_t preferences = 4000;    // pairs of answers to further questions
   std::int64_t documents = 2000;      // texts of several exercises each, for mid-training
   std::uint64_t seed = 1;
 };
 
 // Writes into `folder`:
-//   chat.jsonl         {"messages": [user, assistant]} with one exercise each
-//   tasks.jsonl        {"messages": [user], "answer", "task"}, of other documents than the rest
-//   questions.jsonl    the same, of the documents of the rest
+//   chat.jsonl         {"messages": [user, assistant]} with one exercise each. Like a mixture of sources with
+//                      habits of their own, it answers some exercises mostly in a sentence
+//   preferences.jsonl  {"prompt": [user], "chosen", "rejected"}: both right, the answer alone and in a
+//   sentence tasks.jsonl        {"messages": [user], "answer", "task"}, of other documents than the rest
 //   exercises.jsonl    {"text"}: exercises as plain text, question and answer a line each
 // No question occurs twice in them all.
 // A pure function of the documents' texts and the options. Documents with fewer than 64 plain words are left
