@@ -24,6 +24,8 @@ State::State() {
   check_blas(cublasLtCreate(&blas), "cublasLtCreate");
   check_cuda(cudaMalloc(&saturated, sizeof(*saturated)), "state");
   check_cuda(cudaMemsetAsync(saturated, 0, sizeof(*saturated), stream), "state");
+  check_cuda(cudaMalloc(&meetings, kMeetings * sizeof(*meetings)), "state");
+  check_cuda(cudaMemsetAsync(meetings, 0, kMeetings * sizeof(*meetings), stream), "state");
 }
 
 State::~State() {
@@ -31,6 +33,7 @@ State::~State() {
   attention_plans.reset();
   matmul_plans.reset();
   cudaFree(saturated);
+  cudaFree(meetings);
   cublasLtDestroy(blas);
   cudaStreamDestroy(stream);
 }

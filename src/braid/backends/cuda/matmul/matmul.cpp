@@ -30,10 +30,15 @@ void run_library(Context& ctx, const MatmulProblem& p, const MatmulOperands& o) 
   if (!matmul_library(ctx, p, o, make_matmul_scratch(ctx, p))) matmul_tiled(ctx, p, o);
 }
 
+void run_few_rows(Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> operands) {
+  const Arena::Scope scope(*ctx.scratch);
+  matmul_few_rows(ctx, p, operands, make_few_rows_workspace(ctx, p));
+}
+
 // Products of the same a, in one launch.
 void run_together(Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> operands) {
   if (choose_config(p) == MatmulVariant::gemv) return matmul_gemv(ctx, p, operands);
-  matmul_few_rows(ctx, p, operands);
+  run_few_rows(ctx, p, operands);
 }
 
 void run(Context& ctx, MatmulVariant variant, const MatmulProblem& p, const MatmulOperands& o) {
@@ -45,7 +50,7 @@ void run(Context& ctx, MatmulVariant variant, const MatmulProblem& p, const Matm
     case MatmulVariant::gemv:
       return can_stream(o) ? matmul_gemv(ctx, p, {&o, 1}) : matmul_tiled(ctx, p, o);
     case MatmulVariant::few_rows:
-      return can_stream(o) ? matmul_few_rows(ctx, p, {&o, 1}) : matmul_tiled(ctx, p, o);
+      return can_stream(o) ? run_few_rows(ctx, p, {&o, 1}) : matmul_tiled(ctx, p, o);
     case MatmulVariant::library:
       return run_library(ctx, p, o);
     case MatmulVariant::tiled:
@@ -104,9 +109,10 @@ void matmul(Context& ctx, Tensor c, ConstTensor a, ConstTensor b, ops::MatmulOpt
 
 void scratch::matmul(Context& ctx, Tensor c, ConstTensor a, ConstTensor b, ops::MatmulOptions options) {
   const MatmulProblem p = matmul_problem(ctx, c, a, b, options);
-  if (choose_config(p) != MatmulVariant::library) return;
+  const MatmulVariant variant = choose_config(p);
   const Arena::Scope scope(*ctx.scratch);
-  make_matmul_scratch(ctx, p);
+  if (variant == MatmulVariant::few_rows) make_few_rows_workspace(ctx, p);
+  if (variant == MatmulVariant::library) make_matmul_scratch(ctx, p);
 }
 
 void linear_group(Context& ctx, std::span<const ops::LinearPart> parts, ConstTensor x) {
