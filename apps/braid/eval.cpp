@@ -1,6 +1,7 @@
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "braid/eval/perplexity.h"
 #include "braid/eval/tasks.h"
@@ -43,18 +44,19 @@ class Evaluation {
   // With `wrong_answers`, the pairs go into that file.
   eval::TaskResult score_tasks(const Options& o) const {
     const auto items = eval::read_tasks(o.tasks, *tokenizer_);
+    std::optional<io::AtomicFile> pairs;
+    if (!o.wrong_answers.empty()) pairs.emplace(o.wrong_answers);  // a bad path is known before the answers
     auto result = eval::score_tasks(backend_, model_, *tokenizer_, items, o.answering);
-    if (!o.wrong_answers.empty()) write_pairs(o.wrong_answers, items, result);
+    if (pairs) write_pairs(*pairs, o.wrong_answers, items, result);
     return result;
   }
   std::int64_t context() const { return options_.context; }
   const Backend& backend() const { return backend_; }
 
  private:
-  void write_pairs(const std::string& path, const std::vector<eval::TaskItem>& items,
+  void write_pairs(io::AtomicFile& file, const std::string& path, const std::vector<eval::TaskItem>& items,
                    const eval::TaskResult& result) const {
     const auto pairs = eval::wrong_answer_pairs(items, result, *tokenizer_);
-    io::AtomicFile file(path);
     for (const auto& pair : pairs) file.write(pair + "\n");
     file.commit();
     fmt::print(stderr, "{}: {} preference pairs\n", path, pairs.size());
@@ -191,18 +193,24 @@ void add_eval(CLI::App& app) {
   command
       ->add_option("--data", o->data, "token files (.u16, .u32), or texts: .jsonl, .txt (.gz, .zst), folders")
       ->check(CLI::ExistingPath);
-  command
-      ->add_option("--tasks", o->tasks,
-                   "questions with one answer (.jsonl): exact match of its answers by task")
-      ->check(CLI::ExistingFile);
+  auto* tasks = command
+                    ->add_option("--tasks", o->tasks,
+                                 "questions with one answer (.jsonl): exact match of its answers by task")
+                    ->check(CLI::ExistingFile);
   command->add_option("--batch", o->answering.batch, "tasks answered at one time")
       ->check(CLI::Range(1, 1 << 16))
       ->capture_default_str();
   command->add_option("--temperature", o->answering.sampling.temperature, "of the answers, 0: greedy")
+      ->needs(tasks)
       ->capture_default_str();
-  command->add_option("--seed", o->answering.sampling.seed, "of the random numbers")->capture_default_str();
-  command->add_option("--wrong-answers", o->wrong_answers,
-                      "write the task's wrong answers here (.jsonl) as preference pairs with the right ones");
+  command->add_option("--seed", o->answering.sampling.seed, "of the random numbers")
+      ->needs(tasks)
+      ->capture_default_str();
+  command
+      ->add_option("--wrong-answers", o->wrong_answers,
+                   "write wrong answers to tasks with messages here (.jsonl), as preference pairs with the "
+                   "right ones")
+      ->needs(tasks);
   auto* scores =
       command->add_option("--scores", o->scores, "also append task scores here (RUN/scores.jsonl)");
   command->add_option("--step", o->step, "of the run, for --scores")->needs(scores);

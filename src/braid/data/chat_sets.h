@@ -16,14 +16,15 @@ struct ChatSetOptions {
 };
 
 // Writes into `folder`:
-//   chat.jsonl         {"messages": [user, assistant]} with one exercise each. Like a mixture of sources with
-//                      habits of their own, it answers some exercises mostly in a sentence
-//   preferences.jsonl  {"prompt": [user], "chosen", "rejected"}: both right, the answer alone and in a
-//   sentence tasks.jsonl        {"messages": [user], "answer", "task"}, of other documents than the rest
+//
+//   chat.jsonl         {"messages": [user, assistant]}, one exercise each; some exercises are mostly answered
+//                      in a sentence, as by a mixture of sources with habits of their own
+//   preferences.jsonl  {"prompt": [user], "chosen", "rejected"}: the right answer alone, and in a sentence
+//   tasks.jsonl        {"messages": [user], "answer", "task"}, of other documents than the rest
 //   exercises.jsonl    {"text"}: exercises as plain text, question and answer a line each
-// No question occurs twice in them all.
-// A pure function of the documents' texts and the options. Documents with fewer than 64 plain words are left
-// out.
+//
+// No question occurs twice in them all. A pure function of the documents' texts and the options. Documents
+// with fewer than 64 plain words are left out.
 void make_chat_sets(const std::vector<io::fs::path>& inputs, const io::fs::path& folder,
                     const ChatSetOptions&);
 

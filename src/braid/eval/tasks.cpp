@@ -29,6 +29,9 @@ TaskItem parse_item(std::string_view line, const std::string& source, const text
   }
   const bool chat = fields.has("messages");
   auto messages = chat ? format.read_messages(fields, "messages") : std::vector<text::ChatMessage>();
+  if (chat && messages.back().role == text::Role::assistant) {
+    fields.reject("messages", "ends with a message of the assistant, which the answer is to be");
+  }
   TaskItem item{.task = fields.string("task"),
                 .messages = {},
                 .prompt = chat ? format.prompt(messages) : fields.string("prompt"),
@@ -41,6 +44,7 @@ TaskItem parse_item(std::string_view line, const std::string& source, const text
     fields.reject("answer", chat ? fmt::format("holds {}, at which an answer ends", text::kMessageEnd)
                                  : "holds a line break, at which the answer to a plain prompt ends");
   }
+  if (chat) format.require_plain(item.answer, source + ": field 'answer'");
   if (item.prompt.empty()) fields.reject("prompt", "is empty");
   item.ids = chat ? format.encode_prompt(messages) : tokenizer.encode(item.prompt);
   item.messages = std::move(messages);
@@ -52,6 +56,14 @@ std::int64_t tokens_needed(const text::Tokenizer& tokenizer, const std::vector<T
   std::size_t most = 0;
   for (const auto& item : items) most = std::max(most, tokenizer.encode(item.answer + item.stop).size());
   return static_cast<std::int64_t>(most) + 1;
+}
+
+// Whether a sequence came to its item's stop, be it as text or as the model's end of text.
+bool came_to_stop(const infer::Generation& sequence, const std::string& stop,
+                  const text::Tokenizer& tokenizer) {
+  if (sequence.finish == infer::FinishReason::stop_string) return true;
+  if (sequence.finish != infer::FinishReason::end_of_text || sequence.tokens.empty()) return false;
+  return tokenizer.decode(std::span(sequence.tokens).last(1)) == stop;
 }
 
 }  // namespace
@@ -99,7 +111,7 @@ TaskResult score_tasks(const Backend& backend, const model::Model& model, const 
         {.max_new_tokens = needed, .batch = o.batch, .stop = {stop}, .sampling = o.sampling});
     for (std::size_t k = 0; k < indices.size(); ++k) {
       answers[indices[k]] = generated.sequences[k].text;
-      ended[indices[k]] = generated.sequences[k].finish == infer::FinishReason::stop_string;
+      ended[indices[k]] = came_to_stop(generated.sequences[k], stop, tokenizer);
     }
   }
   auto result = count_matches(items, std::move(answers));
@@ -115,15 +127,11 @@ std::vector<std::string> wrong_answer_pairs(const std::vector<TaskItem>& items, 
   std::vector<std::string> lines;
   for (std::size_t i = 0; i < items.size(); ++i) {
     const auto rejected = trimmed(result.answers[i]);
-    if (!result.ended[i] || rejected == items[i].answer) continue;
+    if (items[i].messages.empty() || !result.ended[i] || rejected == items[i].answer) continue;
     if (!format.is_plain(rejected) || text::valid_prefix(rejected) != rejected.size()) continue;
     nlohmann::ordered_json line;
-    if (items[i].messages.empty()) {
-      line["prompt"] = items[i].prompt;
-    } else {
-      for (const auto& [role, content] : items[i].messages) {
-        line["prompt"].push_back({{"role", text::name_of(role)}, {"content", content}});
-      }
+    for (const auto& [role, content] : items[i].messages) {
+      line["prompt"].push_back({{"role", text::name_of(role)}, {"content", content}});
     }
     line["chosen"] = items[i].answer;
     line["rejected"] = rejected;

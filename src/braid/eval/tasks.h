@@ -18,9 +18,9 @@ struct TaskItem {
   std::string stop;  // ends an answer: the chat format's <|im_end|>, or a line break after a plain prompt
 };
 
-// One JSON object {"prompt" or "messages", "answer", "task"} a line. Messages take the chat format, and hold
-// none of its markers. Errors
-// name file, line and field.
+// One JSON object {"prompt" or "messages", "answer", "task"} a line. Messages take the chat format, end
+// before the assistant's turn, and hold, like their answer, none of its markers. Errors name file, line and
+// field.
 std::vector<TaskItem> read_tasks(const io::fs::path& path, const text::Tokenizer& tokenizer);
 
 struct TaskScore {
@@ -50,8 +50,8 @@ TaskResult score_tasks(const Backend& backend, const model::Model& model, const 
                        const std::vector<TaskItem>& items, const TaskOptions& options);
 
 // Pairs for preference tuning, {"prompt", "chosen": the right answer, "rejected": the model's} a line as
-// train's data.preferences reads them, of the items that it answered wrongly. Left out are answers that did
-// not come to their stop, are not UTF-8, or hold what the format keeps for itself.
+// train's data.preferences reads them, of the items with messages that it answered wrongly. Left out are
+// answers that did not come to their stop, are not UTF-8, or hold what the format keeps for itself.
 std::vector<std::string> wrong_answer_pairs(const std::vector<TaskItem>& items, const TaskResult& result,
                                             const text::Tokenizer& tokenizer);
 

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "braid/io/quote.h"
+
 namespace braid::train {
 namespace {
 

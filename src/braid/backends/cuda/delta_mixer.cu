@@ -16,6 +16,7 @@ namespace {
 constexpr int kTaps = 4, kKept = kTaps - 1;
 // A warp: 8 lanes of 4 columns, times 4 groups of rows.
 constexpr int kLanes = 8, kGroups = 4, kColumns = 4, kWarpColumns = kLanes * kColumns;
+constexpr std::int64_t kMostSequences = 65535;  // of a grid's second dimension
 constexpr int kMostKeyWidth = 128, kMostValueWidth = 256, kMostWarps = kMostValueWidth / kWarpColumns;
 
 template <class T>
@@ -171,8 +172,8 @@ __global__ void __launch_bounds__(32 * kMostWarps) mixer_kernel(__grid_constant_
 bool fits(const ops::DeltaMixerStates& states, const ops::DeltaMixerInputs& in) {
   const auto Hv = states.delta.shape[1], Dk = states.delta.shape[2], Dv = states.delta.shape[3];
   const bool own_keys = in.projected.shape[1] == Hv * (2 * Dk + Dv);
-  return own_keys && in.convolution.shape[1] == kTaps && Dk <= kMostKeyWidth && Dv <= kMostValueWidth &&
-         Dv % kColumns == 0;
+  return own_keys && states.delta.shape[0] <= kMostSequences && in.convolution.shape[1] == kTaps &&
+         Dk <= kMostKeyWidth && Dv <= kMostValueWidth && Dv % kColumns == 0;
 }
 
 template <class T>

@@ -61,7 +61,7 @@ void matmul_tiled(const Context& ctx, const MatmulProblem& p, const MatmulOperan
 // False where cuBLASLt has no algorithm; c is then untouched.
 bool matmul_library(Context& ctx, const MatmulProblem& p, const MatmulOperands& operands, Tensor workspace);
 
-// matmul by the named variant ("gemv", "library", "tiled"), for tests and benches; fails where it
+// matmul by the named variant ("gemv", "few_rows", "library", "tiled"), for tests and benches; fails where it
 // cannot compute it.
 void matmul_forced(Context& ctx, MatmulVariant variant, Tensor c, ConstTensor a, ConstTensor b,
                    ops::MatmulOptions options);
