@@ -63,13 +63,14 @@ TEST(Tasks, WrongAnswersBecomePreferencePairs) {
     return wrong_answer_pairs(items, result, *tokenizer);
   };
   using Lines = std::vector<std::string>;
+  // The other two have plain prompts, whose answers end with a line break where a pair's end with the text.
   EXPECT_EQ(pairs({"no", " Yes ", "maybe"}, {true, true, true}),
-            (Lines{R"({"prompt":"abc","chosen":"yes","rejected":"no"})",
-                   R"({"prompt":[{"role":"user","content":"abc"}],"chosen":"no","rejected":"Yes"})"}));
-  // Right; right; cut off.
-  EXPECT_EQ(pairs({"yes", " no", "may"}, {true, true, false}), Lines());
-  // Not UTF-8; a marker; the end of text.
-  EXPECT_EQ(pairs({"y\xff", "<|im_start|>", "<|endoftext|>"}, {true, true, true}), Lines());
+            (Lines{R"({"prompt":[{"role":"user","content":"abc"}],"chosen":"no","rejected":"Yes"})"}));
+  EXPECT_EQ(pairs({"yes", " no", "maybe"}, {true, true, true}), Lines());
+  EXPECT_EQ(pairs({"yes", "Yes", "maybe"}, {true, false, true}), Lines());
+  for (const char* unusable : {"y\xff", "<|im_start|>", "<|endoftext|>"}) {
+    EXPECT_EQ(pairs({"yes", unusable, "maybe"}, {true, true, true}), Lines()) << unusable;
+  }
 }
 
 TEST(Tasks, SampledAnswersAreTheSeeds) {
@@ -93,6 +94,13 @@ TEST(Tasks, FilesAreReadStrictly) {
     return message_of([&] { read_tasks(put(folder / "t.jsonl", line), *tokenizer); });
   };
   EXPECT_HOLDS(error("\n{\"prompt\": \"a\", \"answer\": \"b\"}"), "t.jsonl:2: field 'task'");
+  EXPECT_HOLDS(
+      error(
+          R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "answer": "c", "task": "d"})"),
+      "message of the assistant");
+  EXPECT_HOLDS(
+      error(R"({"messages": [{"role": "user", "content": "a"}], "answer": "<|im_start|>", "task": "d"})"),
+      "field 'answer'");
   EXPECT_HOLDS(error("{\"answer\": \"b\", \"task\": \"c\"}"), "'prompt' or 'messages'");
   EXPECT_HOLDS(error("{\"prompt\": \"a\", \"answer\": \" \", \"task\": \"c\"}"), "'answer' is empty");
   EXPECT_HOLDS(error(R"({"prompt": "a", "answer": "b\nc", "task": "d"})"), "'answer' holds a line break");
