@@ -123,8 +123,23 @@ TEST(Matmul, CudaFewRowsOnManyColumns) {
   if (!test::testing_cuda()) GTEST_SKIP() << "BRAID_TEST_BACKEND is not cuda";
   for (const std::int64_t rows : {1, 8, 13, 32}) {
     for (const auto output : {Output::as_activations, Output::accumulator}) {
-      const test::MatmulCase c{.m = rows, .n = 13001, .k = 1544};
+      const test::MatmulCase c{.m = rows, .n = 40001, .k = 40};
       const Variant v{.options = {.b = Transpose::yes}, .adds = Adds::addend, .output = output};
+      test::expect_backends_agree(to_string(c, v), [&](Trial& t) { run(t, c, v); });
+    }
+  }
+}
+
+// So few columns that several multiprocessors share those of one product, and sizes for which two do or four.
+TEST(Matmul, CudaFewRowsOnFewColumns) {
+  if (!test::testing_cuda()) GTEST_SKIP() << "BRAID_TEST_BACKEND is not cuda";
+  for (const std::int64_t rows : {9, 16, 31}) {
+    for (const test::MatmulCase& c : {test::MatmulCase{.m = rows, .n = 1, .k = 8000},
+                                      {.m = rows, .n = 250, .k = 4104},
+                                      {.m = rows, .n = 960, .k = 2760},
+                                      {.m = rows, .n = 2100, .k = 1000},
+                                      {.m = rows, .n = 3000, .k = 712}}) {
+      const Variant v{.options = {.b = Transpose::yes}, .adds = Adds::addend};
       test::expect_backends_agree(to_string(c, v), [&](Trial& t) { run(t, c, v); });
     }
   }

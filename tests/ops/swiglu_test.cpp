@@ -1,5 +1,6 @@
 #include "braid/ops/swiglu.h"
 
+#include "braid/ops/matmul.h"
 #include "tests/support/cases.h"
 #include "tests/support/gradient_check.h"
 #include "tests/support/op_errors.h"
@@ -57,6 +58,41 @@ TEST(Swiglu, GateComesFirst) {
   test::expect_same(y, t.of(DType::f64, {1, 2}, {0, 7000}), "y");
 }
 
+// Rows and sizes for each way of computing it, odd ones among them; 17001 columns take several turns.
+TEST(SwigluLinear, BackendsAgree) {
+  struct Case {
+    std::int64_t rows, width, inner;
+  };
+  for (const Case& c : {Case{0, 3, 8}, Case{1, 7, 40}, Case{2, 33, 520}, Case{5, 64, 33}, Case{8, 130, 264},
+                        Case{9, 70, 520}, Case{16, 9, 1032}, Case{16, 2000, 264}, Case{12, 17001, 24},
+                        Case{23, 129, 1544}, Case{32, 300, 40}, Case{40, 65, 64}}) {
+    const auto name = fmt::format("{} rows, width {}, inner {}", c.rows, c.width, c.inner);
+    test::expect_backends_agree(name, [&](Trial& t) {
+      const Tensor x = t.tensors.normal("x", t.dtype, {c.rows, c.inner});
+      const Tensor weight = t.tensors.normal("weight", t.dtype, {2 * c.width, c.inner},
+                                             {.scale = 1 / std::sqrt(static_cast<double>(c.inner))});
+      const Tensor y = t.tensors.make(t.dtype, {c.rows, c.width});
+      ops::swiglu_linear(t.ctx, y, x, weight);
+      // Gate and up are rounded before y is: an error of sqrt(3) units in the RMS.
+      auto tolerance = test::tolerance_for(t.dtype == DType::bf16 ? DType::bf16 : DType::f32, c.inner);
+      tolerance.relative_rms *= 1.75;
+      t.result("y", y, tolerance);
+    });
+  }
+}
+
+TEST(SwigluLinear, IsItsParts) {
+  auto context = test::reference_context();
+  test::TestTensors t(4);
+  const Tensor x = t.normal("x", DType::f64, {3, 7}), weight = t.normal("weight", DType::f64, {10, 7});
+  const Tensor y = t.make(DType::f64, {3, 5}), want = t.make(DType::f64, {3, 5});
+  const Tensor gate_up = t.make(DType::f64, {3, 10});
+  ops::swiglu_linear(*context, y, x, weight);
+  ops::matmul(*context, gate_up, x, weight, {.b = ops::Transpose::yes});
+  ops::swiglu_forward(*context, want, gate_up);
+  test::expect_same(y, want, "y");
+}
+
 TEST(Swiglu, BadArguments) {
   auto context = test::reference_context();
   test::TestTensors t(1);
@@ -66,6 +102,9 @@ TEST(Swiglu, BadArguments) {
   expect_op_error([&] { ops::swiglu_forward(*context, y, y); }, "swiglu_forward", "gate_up is");
   expect_op_error([&] { ops::swiglu_forward(*context, y, wide); }, "swiglu_forward", "gate_up is");
   expect_op_error([&] { ops::swiglu_backward(*context, y, y, gate_up); }, "swiglu_backward", "dgate_up is");
+  const Tensor x = t.zeros(DType::f32, {2, 5}), weight = t.zeros(DType::f32, {6, 5});
+  expect_op_error([&] { ops::swiglu_linear(*context, gate_up, x, weight); }, "swiglu_linear", "weight is");
+  expect_op_error([&] { ops::swiglu_linear(*context, y, wide, weight); }, "swiglu_linear", "x is");
 }
 
 }  // namespace

@@ -150,7 +150,7 @@ void Block::step(Context& ctx, Tensor y, ConstTensor x, const Params& p, const P
     }
   });
   sublayer_forward(ctx, scratch, y, mlp_norm, p.mlp_norm, policy,
-                   [&](nn::Output out, ConstTensor in) { Mlp::forward(ctx, scratch, out, in, p.mlp); });
+                   [&](nn::Output out, ConstTensor in) { Mlp::step(ctx, out, in, p.mlp); });
 }
 
 nn::Attention::Config attention_shape(const ModelConfig& c) {

@@ -1,5 +1,6 @@
 #include "braid/nn/attention.h"
 
+#include "braid/ops/norm_rotary.h"
 #include "braid/ops/rms_norm.h"
 
 namespace braid::nn {
@@ -22,13 +23,9 @@ void project(Context& ctx, Saving& saving, Attention::Saved& s, const Attention:
   saving.make(ctx, s.k_rotated, Keep::all, dtype, {n, narrow / width, width});
   saving.make(ctx, s.q_inverse_rms, Keep::all, statistics, {n});
   saving.make(ctx, s.k_inverse_rms, Keep::all, statistics, {n});
-  const ops::RmsNormOptions norm{.epsilon = policy.norm_epsilon};
-  ops::rms_norm_forward(ctx, flat(s.q_rotated), s.q_inverse_rms, s.q, p.q_norm, norm);
-  ops::rms_norm_forward(ctx, flat(s.k_rotated), s.k_inverse_rms, s.k, p.k_norm, norm);
-  if (policy.rotary) {
-    ops::rotary(ctx, s.q_rotated, s.q_rotated, *policy.rotary, tokens.positions, ops::Rotation::forward);
-    ops::rotary(ctx, s.k_rotated, s.k_rotated, *policy.rotary, tokens.positions, ops::Rotation::forward);
-  }
+  const ops::NormRotaryPart parts[] = {{s.q_rotated, s.q_inverse_rms, s.q, p.q_norm},
+                                       {s.k_rotated, s.k_inverse_rms, s.k, p.k_norm}};
+  ops::norm_rotary_forward(ctx, parts, policy.rotary, tokens.positions, policy.norm_epsilon);
 }
 
 void attend(Context& ctx, Saving& saving, Attention::Saved& s, const Attention::Policy& policy,

@@ -27,6 +27,13 @@ Mlp::Saved Mlp::forward(Context& ctx, Saving saving, Output y, ConstTensor x, co
   return s;
 }
 
+void Mlp::step(Context& ctx, Output y, ConstTensor x, const Params& p) {
+  const Arena::Scope scope(*ctx.scratch);
+  const Tensor hidden = ctx.scratch->make(x.dtype, {x.shape[0], p.down.shape[1]});
+  ops::swiglu_linear(ctx, hidden, x, p.gate_up);
+  linear(ctx, y, hidden, p.down);
+}
+
 void Mlp::backward(Context& ctx, Tensor dx, const Params& grads, ConstTensor dy, const Params& p,
                    const Saved& kept) {
   Arena::Scope scope(*ctx.scratch);

@@ -31,6 +31,8 @@ struct Mlp {
 
   // y undefined: only what backward needs.
   static Saved forward(Context&, Saving, Output y, ConstTensor x, const Params&);
+  // Keeps nothing.
+  static void step(Context&, Output y, ConstTensor x, const Params&);
   // Overwrites dx, adds into grads.
   static void backward(Context&, Tensor dx, const Params& grads, ConstTensor dy, const Params&, const Saved&);
 };

@@ -8,6 +8,7 @@
 #include "braid/ops/embedding.h"
 #include "braid/ops/gated_delta.h"
 #include "braid/ops/matmul.h"
+#include "braid/ops/norm_rotary.h"
 #include "braid/ops/optimizer.h"
 #include "braid/ops/rms_norm.h"
 #include "braid/ops/rotary.h"
@@ -29,6 +30,7 @@ struct OpTable {
   decltype(ops::gated_rms_norm_backward)* gated_rms_norm_backward = nullptr;
   decltype(ops::rotary_table)* rotary_table = nullptr;
   decltype(ops::rotary)* rotary = nullptr;
+  decltype(ops::norm_rotary_forward)* norm_rotary_forward = nullptr;
   decltype(ops::attention_forward)* attention_forward = nullptr;
   decltype(ops::attention_backward)* attention_backward = nullptr;
   decltype(ops::attention_cached)* attention_cached = nullptr;
@@ -41,6 +43,7 @@ struct OpTable {
   decltype(ops::delta_mixer_step)* delta_mixer_step = nullptr;
   decltype(ops::swiglu_forward)* swiglu_forward = nullptr;
   decltype(ops::swiglu_backward)* swiglu_backward = nullptr;
+  decltype(ops::swiglu_linear)* swiglu_linear = nullptr;
   decltype(ops::cross_entropy)* cross_entropy = nullptr;
   decltype(ops::sampling)* sampling = nullptr;
   decltype(ops::add)* add = nullptr;

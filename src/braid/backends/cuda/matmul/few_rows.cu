@@ -14,48 +14,49 @@ CUtensorMap map_of(const ConstTensor& t, int rows) {
                           .box = {kDepth, static_cast<std::uint32_t>(rows)}});
 }
 
-template <int kRows>
-void launch(const Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> operands,
-            const Tensor& workspace) {
-  const State& state = state_of(ctx);
-  std::int64_t blocks = 0;
-  const Parts parts = make_parts(operands, kColumns, blocks);
+template <int kRows, bool kGated>
+void launch(const Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> operands) {
+  constexpr int kParts = kGated ? 2 : 1;
+  std::vector<std::int64_t> columns;
+  for (const auto& o : operands) columns.push_back(o.c.shape[1]);
+  const Cut cut = choose_cut(columns, p.inner, kRows, kGated, state_of(ctx).multiprocessors);
+  std::int64_t tiles = 0;
+  const Parts parts = make_parts(operands, cut.width / kParts, tiles);
   Maps maps{.rows = map_of(operands[0].a, kRows), .weights = {}};
-  for (std::size_t i = 0; i < operands.size(); ++i) maps.weights[i] = map_of(operands[i].b, kColumns);
-  const auto chunks = ceil_div(p.inner, kDepth), total = chunks * blocks;
-  const Cut cut{.chunks = static_cast<std::int32_t>(chunks),
-                .total = static_cast<std::int32_t>(total),
-                .shares = static_cast<std::int32_t>(std::min<std::int64_t>(total, state.multiprocessors))};
-  const auto kernel = few_rows_kernel<kRows>;
-  check_cuda(
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Stage<kRows>::kSharedBytes),
-      "matmul");
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    maps.weights[i] = map_of(operands[i].b, cut.width / kParts);
+  }
+  const auto kernel = few_rows_kernel<kRows, kGated>;
+  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMostSharedBytes),
+             "matmul");
   launch_early(ctx, "matmul", kernel,
-               {.grid = dim3(static_cast<unsigned>(cut.shares)),
+               {.grid = dim3(static_cast<unsigned>(cut.clusters * cut.split)),
                 .threads = kThreads,
-                .shared_bytes = Stage<kRows>::kSharedBytes},
-               parts, maps, cut, Workspace{pointer<float>(workspace), state.meetings},
-               static_cast<int>(p.rows), ctx.weights == Weights::constant);
+                .shared_bytes = static_cast<std::size_t>(cut.shared_bytes(kRows)),
+                .cluster = cut.split},
+               parts, maps, cut, static_cast<int>(p.rows), ctx.weights == Weights::constant);
+}
+
+template <bool kGated>
+void launch(const Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> operands) {
+  if (p.rows <= 16) return launch<16, kGated>(ctx, p, operands);
+  launch<kFewRows, kGated>(ctx, p, operands);
 }
 
 }  // namespace
 
 bool few_rows_supports(const MatmulProblem& p) {
-  constexpr std::int64_t kParts = ops::kMostLinearParts, kMostChunks = std::int64_t{1} << 24;
-  const auto blocks = ceil_div(p.columns, few_rows::kColumns);
+  constexpr std::int64_t kMost = std::int64_t{1} << 30, kMostProduct = std::int64_t{1} << 38;
   return p.rows <= kFewRows && !p.transpose_a && p.transpose_b && p.in == DType::bf16 && p.inner % 8 == 0 &&
-         kParts * blocks <= State::kMeetings && kParts * blocks * ceil_div(p.inner, kDepth) <= kMostChunks;
+         p.columns <= kMost && p.inner <= kMost && p.columns * p.inner <= kMostProduct;
 }
 
-Tensor make_few_rows_workspace(Context& ctx, const MatmulProblem& p) {
-  const auto rows = p.rows <= 16 ? 16 : kFewRows;
-  return ctx.scratch->make(DType::f32, {2 * state_of(ctx).multiprocessors, rows * kColumns});
+void matmul_few_rows(const Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> operands) {
+  launch<false>(ctx, p, operands);
 }
 
-void matmul_few_rows(const Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> operands,
-                     const Tensor& workspace) {
-  if (p.rows <= 16) return launch<16>(ctx, p, operands, workspace);
-  launch<kFewRows>(ctx, p, operands, workspace);
+void swiglu_few_rows(const Context& ctx, const MatmulProblem& p, const MatmulOperands& operands) {
+  launch<true>(ctx, p, {&operands, 1});
 }
 
 }  // namespace braid::cuda

@@ -1,52 +1,27 @@
 // A few rows (up to 32) on transposed bf16 weights, on tensor cores: c (M, N) = a (M, K) · bᵀ, b (N, K), for
-// several b at once. Bound by reading b once, so one block per multiprocessor keeps a ring of boxes of b (and
-// of a) in flight by the copy engine. The work is a line of chunks, kDepth elements of K of kColumns columns
-// each, cut evenly among the blocks wherever that falls ("stream-K"): a column block whose chunks fall to
-// several blocks is summed by the one that ends last, in the order of K.
+// several b at once; or, gated, c = silu(a · gateᵀ) ⊙ a · upᵀ with b (2N, K) holding gate then up. Bound by
+// reading b once, so one block per multiprocessor keeps a ring of boxes of b (and of a) in flight by the copy
+// engine. A block takes whole columns, as many as give every block the same, and sums all of K; where few
+// columns would leave multiprocessors idle, the blocks of a cluster each sum a piece of K and add up in the
+// order of K through their shared memory. Nothing passes through global memory on the way.
 #pragma once
+#include "braid/backends/cuda/device/approximate.cuh"
 #include "braid/backends/cuda/device/async_copy.cuh"
+#include "braid/backends/cuda/device/cluster.cuh"
+#include "braid/backends/cuda/matmul/few_rows_cut.h"
 #include "braid/backends/cuda/matmul/streamed.cuh"
 
 namespace braid::cuda::few_rows {
 
 using namespace streamed;
 
-inline constexpr int kColumns = 128,
-                     kDepth = 64;  // of a chunk; kDepth is one row of the copy engine's swizzle
-inline constexpr int kConsumers = kColumns / 16, kConsumerThreads = 32 * kConsumers;
+inline constexpr int kConsumers = 8, kConsumerThreads = 32 * kConsumers;
 inline constexpr int kThreads = kConsumerThreads + 32;  // and a warp that asks for boxes
-
-// kRows: 16 or 32. The longer the ring, the more of it fills while the kernels ahead of this one end.
-template <int kRows>
-struct Stage {
-  static constexpr int kWeightBytes = kColumns * kDepth * 2, kRowBytes = kRows * kDepth * 2;
-  static constexpr int kBytes = kWeightBytes + kRowBytes;
-  static constexpr int kCount = 216 * 1024 / kBytes;
-  // A box must lie on a boundary of 1024 bytes, which dynamic shared memory need not.
-  static constexpr int kSharedBytes = kCount * (kBytes + 16) + 1024;
-};
-
-// How chunks are shared out.
-struct Cut {
-  std::int32_t chunks;  // of a column block
-  std::int32_t total;   // of all column blocks
-  std::int32_t shares;
-
-  __host__ __device__ __forceinline__ std::int32_t begin(std::int32_t share) const {
-    return static_cast<std::int32_t>(std::int64_t{total} * share / shares);
-  }
-  __host__ __device__ __forceinline__ std::int32_t share_of(std::int32_t chunk) const {
-    return static_cast<std::int32_t>((std::int64_t{chunk + 1} * shares + total - 1) / total) - 1;
-  }
-};
+inline constexpr int kGroupColumns = 8;                 // of one tensor core product
+inline constexpr int kGroupsOfWarp = kMostWidth / (kGroupColumns * kConsumers);
 
 struct Maps {
   CUtensorMap rows, weights[ops::kMostLinearParts];
-};
-
-struct Workspace {
-  float* sums;  // (shares, 2, kRows / 8 · 4, kConsumerThreads): first and last column block of a share
-  std::uint32_t* arrived;  // of each column block: zeros, and zeros again when the kernel ends
 };
 
 // Where 16 bytes of a box's row lie: packets are permuted by the row.
@@ -54,77 +29,161 @@ __device__ __forceinline__ SharedAddress packet_at(SharedAddress box, int row, i
   return box + row * (kDepth * 2) + ((packet ^ (row & 7)) << 4);
 }
 
-__device__ __forceinline__ std::uint32_t load_acquire(const std::uint32_t* from) {
-  std::uint32_t x;
-  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(x) : "l"(from) : "memory");
-  return x;
-}
+// What one block does: some chunks of K of some tiles.
+struct Share {
+  std::int32_t first_tile, tiles, first_chunk, chunks;
 
-// The sums of one warp: 16 columns, kRows rows.
-template <int kRows>
+  __device__ __forceinline__ explicit Share(const Cut& cut) {
+    const auto block = static_cast<std::int32_t>(blockIdx.x);
+    const std::int32_t cluster = block / cut.split, rank = block % cut.split;
+    first_tile = begin(cut.tiles, cluster, cut.clusters);
+    tiles = begin(cut.tiles, cluster + 1, cut.clusters) - first_tile;
+    first_chunk = begin(cut.chunks, rank, cut.split);
+    chunks = begin(cut.chunks, rank + 1, cut.split) - first_chunk;
+  }
+
+ private:
+  static __device__ __forceinline__ std::int32_t begin(std::int32_t all, std::int32_t i, std::int32_t of) {
+    return static_cast<std::int32_t>(std::int64_t{all} * i / of);
+  }
+};
+
+// A place in the ring, and how often it was passed.
+struct Turn {
+  int stage = 0, parity = 0;
+  __device__ __forceinline__ void next(int stages) {
+    if (++stage == stages) stage = 0, parity ^= 1;
+  }
+};
+
+// The sums of one warp: its units are every eighth of the tile. A unit is a group of columns, or two, the
+// gate's and up's.
+template <int kRows, bool kGated>
 struct Sums {
-  static constexpr int kTiles = kRows / 8;
-  float values[kTiles][4];
+  static constexpr int kTiles = kRows / 16, kParts = kGated ? 2 : 1, kUnits = kGroupsOfWarp / kParts;
+  float values[kUnits][kParts][kTiles][4];
 
   __device__ __forceinline__ void clear() {
 #pragma unroll
-    for (auto& tile : values) {
+    for (auto& unit : values) {
 #pragma unroll
-      for (float& x : tile) x = 0;
-    }
-  }
-  __device__ __forceinline__ void add_chunk(SharedAddress weights, SharedAddress rows, int warp, int lane) {
-    const int matrix = lane / 8, within = lane % 8;
+      for (auto& part : unit) {
 #pragma unroll
-    for (int k = 0; k < kDepth / 16; ++k) {
-      std::uint32_t w[4];
-      load_matrices(w, packet_at(weights, 16 * warp + 8 * (matrix % 2) + within, 2 * k + matrix / 2));
+        for (auto& tile : part) {
 #pragma unroll
-      for (int pair = 0; pair < kTiles / 2; ++pair) {
-        std::uint32_t x[4];
-        load_matrices(x, packet_at(rows, 16 * pair + 8 * (matrix / 2) + within, 2 * k + matrix % 2));
-        multiply(PackedBf16{}, values[2 * pair], w, x[0], x[1]);
-        multiply(PackedBf16{}, values[2 * pair + 1], w, x[2], x[3]);
+          for (float& x : tile) x = 0;
+        }
       }
     }
   }
-  // To and from a slot of the workspace: neighbouring threads side by side.
-  __device__ __forceinline__ void store(float* slot) const {
+  // `units` of the tile; the boxes of up begin behind those of the gate.
+  __device__ __forceinline__ void add_chunk(SharedAddress weights, SharedAddress rows, int units, int warp,
+                                            int lane) {
+    const int matrix = lane / 8, within = lane % 8;
 #pragma unroll
-    for (int i = 0; i < kTiles * 4; ++i) __stcg(slot + i * kConsumerThreads, values[i / 4][i % 4]);
-  }
-  __device__ __forceinline__ void add(const float* slot) {
+    for (int half = 0; half < 2; ++half) {
+      std::uint32_t a[2][kTiles][4];
 #pragma unroll
-    for (int i = 0; i < kTiles * 4; ++i) values[i / 4][i % 4] += __ldcg(slot + i * kConsumerThreads);
-  }
-  __device__ __forceinline__ void add(const Sums& other) {
+      for (int s = 0; s < 2; ++s) {
 #pragma unroll
-    for (int i = 0; i < kTiles * 4; ++i) values[i / 4][i % 4] += other.values[i / 4][i % 4];
-  }
-  __device__ __forceinline__ void finish(const Part& part, std::int64_t column, int rows, int warp,
-                                         int lane) const {
+        for (int t = 0; t < kTiles; ++t) {
+          load_matrices(a[s][t],
+                        packet_at(rows, 16 * t + 8 * (matrix % 2) + within, 4 * half + 2 * s + matrix / 2));
+        }
+      }
 #pragma unroll
-    for (int i = 0; i < kTiles * 4; ++i) {
-      const int m = i / 4 * 8 + lane % 4 * 2 + i % 2;
-      const std::int64_t n = column + 16 * warp + i % 4 / 2 * 8 + lane / 4;
-      if (m < rows && n < part.columns) part.finish(m * part.columns + n, values[i / 4][i % 4]);
+      for (int i = 0; i < kUnits; ++i) {
+        const int unit = warp + kConsumers * i;
+        if (unit >= units) break;
+#pragma unroll
+        for (int part = 0; part < kParts; ++part) {
+          std::uint32_t w[4];
+          load_matrices(
+              w, packet_at(weights, kGroupColumns * (part * units + unit) + within, 4 * half + matrix));
+#pragma unroll
+          for (int s = 0; s < 2; ++s) {
+#pragma unroll
+            for (int t = 0; t < kTiles; ++t) {
+              multiply(PackedBf16{}, values[i][part][t], a[s][t], w[2 * s], w[2 * s + 1]);
+            }
+          }
+        }
+      }
     }
   }
 };
 
-template <int kRows>
+// Writes a unit whose first column is `column`.
+template <int kTiles, int kParts>
+__device__ __forceinline__ void finish_unit(const Part& part, std::int64_t column, int rows, int lane,
+                                            const float (&sums)[kParts][kTiles][4]) {
+#pragma unroll
+  for (int i = 0; i < kTiles * 4; ++i) {
+    const int m = i / 4 * 16 + i % 4 / 2 * 8 + lane / 4;
+    const std::int64_t n = column + lane % 4 * 2 + i % 2;
+    if (m >= rows || n >= part.columns) continue;
+    const float x = sums[0][i / 4][i % 4];
+    if constexpr (kParts == 2) {
+      part.finish_gated(m * part.columns + n, x, sums[1][i / 4][i % 4]);
+    } else {
+      part.finish(m * part.columns + n, x);
+    }
+  }
+}
+
+// Adds the sums of all blocks of the cluster, in the order of K, and writes every split-th unit. They meet in
+// the ring, which is empty by now and is not written again.
+template <int kRows, bool kGated>
+__device__ __forceinline__ void finish_together(const Sums<kRows, kGated>& sums, SharedAddress meeting,
+                                                const Cut& cut, const Part& part, std::int64_t column,
+                                                int units, int rows, int warp, int lane) {
+  using S = Sums<kRows, kGated>;
+  const auto place = [&](int unit, int p, int t) {
+    return meeting + static_cast<SharedAddress>(((unit * S::kParts + p) * S::kTiles + t) * 32 + lane) * 16;
+  };
+  block_barrier<kConsumerThreads>();
+#pragma unroll
+  for (int i = 0; i < S::kUnits; ++i) {
+    const int unit = warp + kConsumers * i;
+    if (unit >= units) break;
+#pragma unroll
+    for (int p = 0; p < S::kParts; ++p) {
+#pragma unroll
+      for (int t = 0; t < S::kTiles; ++t) store_shared(place(unit, p, t), sums.values[i][p][t]);
+    }
+  }
+  arrive_at_cluster();
+  wait_for_cluster();
+  const int rank = static_cast<int>(blockIdx.x) % cut.split;
+  for (int unit = rank + cut.split * warp; unit < units; unit += cut.split * kConsumers) {
+    float all[S::kParts][S::kTiles][4] = {};
+    for (int other = 0; other < cut.split; ++other) {
+#pragma unroll
+      for (int p = 0; p < S::kParts; ++p) {
+#pragma unroll
+        for (int t = 0; t < S::kTiles; ++t) add_shared_of(other, place(unit, p, t), all[p][t]);
+      }
+    }
+    finish_unit(part, column + kGroupColumns * unit, rows, lane, all);
+  }
+  arrive_at_cluster();  // no block leaves while another reads its memory
+  wait_for_cluster();
+}
+
+template <int kRows, bool kGated>
 __global__ void __launch_bounds__(kThreads)
-    few_rows_kernel(__grid_constant__ const Parts parts, __grid_constant__ const Maps maps, Cut cut,
-                    Workspace workspace, int rows, bool constant_weights) {
-  using S = Stage<kRows>;
+    few_rows_kernel(__grid_constant__ const Parts parts, __grid_constant__ const Maps maps, const Cut cut,
+                    int rows, bool constant_weights) {
+  using S = Sums<kRows, kGated>;
   extern __shared__ unsigned char memory[];
+  const int weight_bytes = cut.width * kDepth * 2, stage_bytes = weight_bytes + kRows * kDepth * 2;
   const SharedAddress boxes = (shared_address(memory) + 1023) / 1024 * 1024,
-                      full = boxes + S::kCount * S::kBytes, empty = full + S::kCount * 8;
+                      full = boxes + cut.stages * stage_bytes, empty = full + cut.stages * 8;
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const std::int32_t share = static_cast<std::int32_t>(blockIdx.x), begin = cut.begin(share),
-                     end = cut.begin(share + 1);
+  const int outputs = cut.width / S::kParts;  // columns of c that a tile has
+  const Share share(cut);
   if (threadIdx.x == 0) {
-    for (int s = 0; s < S::kCount; ++s) {
+    for (int s = 0; s < cut.stages; ++s) {
       init_barrier(full + s * 8, 1);
       init_barrier(empty + s * 8, kConsumers);
     }
@@ -133,75 +192,66 @@ __global__ void __launch_bounds__(kThreads)
   __syncthreads();
   let_next_start();
 
+  const std::int32_t total = share.tiles * share.chunks;
   if (warp == kConsumers) {
     if (lane != 0) return;
-    const auto stage_of = [&](std::int32_t u) { return (u - begin) % S::kCount; };
-    const auto ask_weights = [&](std::int32_t u) {
-      const int s = stage_of(u);
-      const std::int32_t block = u / cut.chunks;
-      const int p = parts.index_of_block(block);
-      arrive_expecting(full + s * 8, S::kBytes);
-      copy_box(boxes + s * S::kBytes, maps.weights[p], full + s * 8, u % cut.chunks * kDepth,
-               (block - parts.parts[p].first_block) * kColumns);
+    const auto depth_of = [&](std::int32_t u) { return (share.first_chunk + u % share.chunks) * kDepth; };
+    const auto ask_weights = [&](std::int32_t u, int s) {
+      const std::int32_t tile = share.first_tile + u / share.chunks;
+      const int p = parts.index_of_block(tile);
+      const std::int32_t column = (tile - parts.parts[p].first_block) * outputs;
+      const SharedAddress to = boxes + s * stage_bytes;
+      arrive_expecting(full + s * 8, stage_bytes);
+      copy_box(to, maps.weights[p], full + s * 8, depth_of(u), column);
+      if constexpr (kGated) {
+        copy_box(to + weight_bytes / 2, maps.weights[p], full + s * 8, depth_of(u),
+                 static_cast<std::int32_t>(parts.parts[p].columns) + column);
+      }
     };
-    const auto ask_rows = [&](std::int32_t u) {
-      const int s = stage_of(u);
-      copy_box(boxes + s * S::kBytes + S::kWeightBytes, maps.rows, full + s * 8, u % cut.chunks * kDepth, 0);
+    const auto ask_rows = [&](std::int32_t u, int s) {
+      copy_box(boxes + s * stage_bytes + weight_bytes, maps.rows, full + s * 8, depth_of(u), 0);
     };
-    const std::int32_t filled = min(begin + S::kCount, end);
+    const std::int32_t filled = min(cut.stages, total);
     if (!constant_weights) wait_for_earlier();
-    for (std::int32_t u = begin; u < filled; ++u) ask_weights(u);
+    for (std::int32_t u = 0; u < filled; ++u) ask_weights(u, u);
     if (constant_weights) wait_for_earlier();
-    for (std::int32_t u = begin; u < filled; ++u) ask_rows(u);
-    for (std::int32_t u = filled; u < end; ++u) {
-      wait_for_phase(empty + stage_of(u) * 8, ((u - begin) / S::kCount - 1) % 2);
-      ask_weights(u);
-      ask_rows(u);
+    for (std::int32_t u = 0; u < filled; ++u) ask_rows(u, u);
+    Turn turn;
+    for (std::int32_t u = filled; u < total; ++u) {
+      wait_for_phase(empty + turn.stage * 8, turn.parity);
+      ask_weights(u, turn.stage);
+      ask_rows(u, turn.stage);
+      turn.next(cut.stages);
     }
     return;
   }
 
   wait_for_earlier();
-  Sums<kRows> sums;
-  constexpr std::int64_t kSlot = std::int64_t{Sums<kRows>::kTiles} * 4 * kConsumerThreads;
-  for (std::int32_t u = begin; u < end;) {
-    const std::int32_t block = u / cut.chunks, first = block * cut.chunks, next = first + cut.chunks,
-                       stop = min(next, end);
+  const int units = outputs / kGroupColumns;
+  S sums;
+  Turn turn;
+  for (std::int32_t tile = share.first_tile; tile < share.first_tile + share.tiles; ++tile) {
     sums.clear();
-    for (; u < stop; ++u) {
-      const int turn = (u - begin) / S::kCount, s = (u - begin) % S::kCount;
-      const SharedAddress box = boxes + s * S::kBytes;
-      wait_for_phase(full + s * 8, turn % 2);
-      sums.add_chunk(box, box + S::kWeightBytes, warp, lane);
+    for (std::int32_t chunk = 0; chunk < share.chunks; ++chunk) {
+      const SharedAddress box = boxes + turn.stage * stage_bytes;
+      wait_for_phase(full + turn.stage * 8, turn.parity);
+      sums.add_chunk(box, box + weight_bytes, units, warp, lane);
       __syncwarp();
-      if (lane == 0) arrive(empty + s * 8);
+      if (lane == 0) arrive(empty + turn.stage * 8);
+      turn.next(cut.stages);
     }
-    const Part& part = parts.of_block(block);
-    const std::int64_t column = std::int64_t{block - part.first_block} * kColumns;
-    const std::int32_t from = cut.share_of(first), to = cut.share_of(next - 1);
-    if (from != to) {
-      // A share's first column block may have begun in another; its slot is the first then, else the second.
-      const auto slot = [&](std::int32_t i) {
-        return workspace.sums + (2 * i + (cut.begin(i) > first ? 0 : 1)) * kSlot + threadIdx.x;
-      };
-      const auto others = static_cast<std::uint32_t>(to - from);
-      // Where all others have been here before, these sums need not go through memory.
-      const bool one = threadIdx.x == 0;
-      if (!any_of_block<kConsumerThreads>(one && load_acquire(workspace.arrived + block) == others)) {
-        sums.store(slot(share));
-        __threadfence();
-        block_barrier<kConsumerThreads>();
-        if (!any_of_block<kConsumerThreads>(one && atomicAdd(workspace.arrived + block, 1U) == others))
-          continue;
-        __threadfence();
-      }
-      if (one) workspace.arrived[block] = 0;
-      Sums<kRows> all;
-      all.clear();
-      for (std::int32_t i = from; i <= to; ++i) i == share ? all.add(sums) : all.add(slot(i));
-      sums = all;
+    const Part& part = parts.of_block(tile);
+    const std::int64_t column = std::int64_t{tile - part.first_block} * outputs;
+    if (cut.split > 1) {
+      finish_together(sums, boxes, cut, part, column, units, rows, warp, lane);
+      continue;
     }
-    sums.finish(part, column, rows, warp, lane);
+#pragma unroll
+    for (int i = 0; i < S::kUnits; ++i) {
+      const int unit = warp + kConsumers * i;
+      if (unit >= units) break;
+      finish_unit(part, column + kGroupColumns * unit, rows, lane, sums.values[i]);
+    }
   }
 }
 

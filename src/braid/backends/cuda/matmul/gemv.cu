@@ -1,7 +1,7 @@
 // Few rows on transposed bf16 weights (decode): c (M <= 8, N) = a (M, K) · bᵀ, b (N, K), for several b at
-// once. Bound by reading b once. A block computes kOutputs columns; its threads share out k in packs of 8, so
-// that all of a block's first loads are in flight together. An element's order of additions depends on K
-// alone, not on M or N.
+// once; or, gated, c = silu(a · gateᵀ) ⊙ a · upᵀ with b (2N, K) holding gate then up. Bound by reading b
+// once. A block takes kOutputs rows of b; its threads share out k in packs of 8, so that all of a block's
+// first loads are in flight together. An element's order of additions depends on K alone, not on M or N.
 #include "braid/backends/cuda/matmul/streamed.cuh"
 
 namespace braid::cuda {
@@ -33,17 +33,21 @@ __device__ __forceinline__ void unpack(float (&x)[8], const uint4& v) {
 }
 
 // kRows >= rows: the rows above `rows` repeat the last one and are not stored. Likewise columns past the end.
-template <int kRows, int kOutputs>
+template <int kRows, int kOutputs, bool kGated>
 __global__ void __launch_bounds__(kThreads)
     gemv_kernel(__grid_constant__ const Parts parts, const bf16* a, int rows, std::int64_t inner) {
   static_assert(kRows * kOutputs <= kThreads);
+  constexpr int kColumns = kGated ? kOutputs / 2 : kOutputs;  // of c
   __shared__ float partial[kWarps][kOutputs * kRows];
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const Part& part = parts.of_block(static_cast<std::int32_t>(blockIdx.x));
-  const std::int64_t columns = part.columns, n0 = (std::int64_t{blockIdx.x} - part.first_block) * kOutputs;
+  const std::int64_t columns = part.columns, n0 = (std::int64_t{blockIdx.x} - part.first_block) * kColumns;
   const bf16* weights[kOutputs];
 #pragma unroll
-  for (int r = 0; r < kOutputs; ++r) weights[r] = part.b + min(n0 + r, columns - 1) * inner;
+  for (int r = 0; r < kOutputs; ++r) {
+    const std::int64_t row = min(n0 + r % kColumns, columns - 1);
+    weights[r] = part.b + (r < kColumns ? row : columns + row) * inner;
+  }
   begin_early();
 
   float sum[kOutputs][kRows] = {};
@@ -68,30 +72,48 @@ __global__ void __launch_bounds__(kThreads)
     }
   }
   __syncthreads();
-  const int t = static_cast<int>(threadIdx.x), m = t / kOutputs, r = t % kOutputs;
-  if (m >= rows || n0 + r >= columns) return;  // m < rows <= kRows
-  float total = 0;
+  const int t = static_cast<int>(threadIdx.x), m = t / kColumns, column = t % kColumns;
+  if (m >= rows || n0 + column >= columns) return;  // m < rows <= kRows
+  const auto total = [&](int r) {
+    float sum = 0;
 #pragma unroll
-  for (int w = 0; w < kWarps; ++w) total += partial[w][r * kRows + m];
-  part.finish(m * columns + n0 + r, total);
+    for (int w = 0; w < kWarps; ++w) sum += partial[w][r * kRows + m];
+    return sum;
+  };
+  const std::int64_t at = m * columns + n0 + column;
+  if constexpr (kGated) {
+    part.finish_gated(at, total(column), total(column + kColumns));
+  } else {
+    part.finish(at, total(column));
+  }
 }
 
-template <int kRows, int kOutputs>
+template <int kRows, int kOutputs, bool kGated>
 void launch(const Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> operands) {
   std::int64_t blocks = 0;
-  const Parts parts = make_parts(operands, kOutputs, blocks);
-  launch_early(ctx, "matmul", gemv_kernel<kRows, kOutputs>, {dim3(static_cast<unsigned>(blocks)), kThreads},
-               parts, pointer<bf16>(operands[0].a), static_cast<int>(p.rows), p.inner);
+  const Parts parts = make_parts(operands, kGated ? kOutputs / 2 : kOutputs, blocks);
+  launch_early(ctx, "matmul", gemv_kernel<kRows, kOutputs, kGated>,
+               {dim3(static_cast<unsigned>(blocks)), kThreads}, parts, pointer<bf16>(operands[0].a),
+               static_cast<int>(p.rows), p.inner);
+}
+
+// Fewer columns a block where accumulators would crowd out loads.
+template <bool kGated>
+void launch(const Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> operands) {
+  if (p.rows == 1) return launch<1, 4, kGated>(ctx, p, operands);
+  if (p.rows == 2) return launch<2, 8, kGated>(ctx, p, operands);
+  if (p.rows <= 4) return launch<4, 8, kGated>(ctx, p, operands);
+  launch<8, 4, kGated>(ctx, p, operands);
 }
 
 }  // namespace
 
-// Fewer columns a block where accumulators would crowd out loads.
 void matmul_gemv(const Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> operands) {
-  if (p.rows == 1) return launch<1, 4>(ctx, p, operands);
-  if (p.rows == 2) return launch<2, 8>(ctx, p, operands);
-  if (p.rows <= 4) return launch<4, 8>(ctx, p, operands);
-  launch<8, 4>(ctx, p, operands);
+  launch<false>(ctx, p, operands);
+}
+
+void swiglu_gemv(const Context& ctx, const MatmulProblem& p, const MatmulOperands& operands) {
+  launch<true>(ctx, p, {&operands, 1});
 }
 
 }  // namespace braid::cuda

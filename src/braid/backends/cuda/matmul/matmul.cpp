@@ -5,6 +5,7 @@
 #include "braid/backends/cuda/kernels.h"
 #include "braid/backends/cuda/launch.h"
 #include "braid/backends/cuda/matmul/problem.h"
+#include "braid/ops/swiglu.h"
 
 namespace braid::cuda {
 namespace {
@@ -30,15 +31,10 @@ void run_library(Context& ctx, const MatmulProblem& p, const MatmulOperands& o) 
   if (!matmul_library(ctx, p, o, make_matmul_scratch(ctx, p))) matmul_tiled(ctx, p, o);
 }
 
-void run_few_rows(Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> operands) {
-  const Arena::Scope scope(*ctx.scratch);
-  matmul_few_rows(ctx, p, operands, make_few_rows_workspace(ctx, p));
-}
-
 // Products of the same a, in one launch.
 void run_together(Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> operands) {
   if (choose_config(p) == MatmulVariant::gemv) return matmul_gemv(ctx, p, operands);
-  run_few_rows(ctx, p, operands);
+  matmul_few_rows(ctx, p, operands);
 }
 
 void run(Context& ctx, MatmulVariant variant, const MatmulProblem& p, const MatmulOperands& o) {
@@ -50,7 +46,7 @@ void run(Context& ctx, MatmulVariant variant, const MatmulProblem& p, const Matm
     case MatmulVariant::gemv:
       return can_stream(o) ? matmul_gemv(ctx, p, {&o, 1}) : matmul_tiled(ctx, p, o);
     case MatmulVariant::few_rows:
-      return can_stream(o) ? run_few_rows(ctx, p, {&o, 1}) : matmul_tiled(ctx, p, o);
+      return can_stream(o) ? matmul_few_rows(ctx, p, {&o, 1}) : matmul_tiled(ctx, p, o);
     case MatmulVariant::library:
       return run_library(ctx, p, o);
     case MatmulVariant::tiled:
@@ -63,6 +59,15 @@ MatmulOperands operands_of(Tensor c, ConstTensor a, ConstTensor b, const ops::Ma
 }
 
 constexpr ops::MatmulOptions kLinear{.b = ops::Transpose::yes};
+
+// How swiglu_linear is computed, and its product as if it were kept.
+std::pair<MatmulVariant, MatmulProblem> swiglu_problem(const Context& ctx, const Tensor& y,
+                                                       const ConstTensor& x, const ConstTensor& weight) {
+  ConstTensor gate_up = y;
+  gate_up.shape = {y.shape[0], weight.shape[0]};
+  const MatmulProblem p = matmul_problem(ctx, gate_up, x, weight, kLinear);
+  return {choose_config(p), p};
+}
 
 // What decides how a group is computed: the same for all parts.
 MatmulProblem problem_of(const Context& ctx, const ops::LinearPart& part, const ConstTensor& x) {
@@ -109,10 +114,8 @@ void matmul(Context& ctx, Tensor c, ConstTensor a, ConstTensor b, ops::MatmulOpt
 
 void scratch::matmul(Context& ctx, Tensor c, ConstTensor a, ConstTensor b, ops::MatmulOptions options) {
   const MatmulProblem p = matmul_problem(ctx, c, a, b, options);
-  const MatmulVariant variant = choose_config(p);
   const Arena::Scope scope(*ctx.scratch);
-  if (variant == MatmulVariant::few_rows) make_few_rows_workspace(ctx, p);
-  if (variant == MatmulVariant::library) make_matmul_scratch(ctx, p);
+  if (choose_config(p) == MatmulVariant::library) make_matmul_scratch(ctx, p);
 }
 
 void linear_group(Context& ctx, std::span<const ops::LinearPart> parts, ConstTensor x) {
@@ -135,6 +138,23 @@ void linear_group(Context& ctx, std::span<const ops::LinearPart> parts, ConstTen
 
 void scratch::linear_group(Context& ctx, std::span<const ops::LinearPart> parts, ConstTensor x) {
   for (const auto& [y, weight] : parts) scratch::matmul(ctx, y, x, weight, kLinear);
+}
+
+void swiglu_linear(Context& ctx, Tensor y, ConstTensor x, ConstTensor weight) {
+  const auto [variant, p] = swiglu_problem(ctx, y, x, weight);
+  const MatmulOperands operands{y, x, weight, {}};
+  const bool streams = variant == MatmulVariant::gemv || variant == MatmulVariant::few_rows;
+  if (!streams || !can_stream(operands)) return ops::swiglu_linear_in_parts(ctx, y, x, weight);
+  scratch::swiglu_linear(ctx, y, x, weight);
+  variant == MatmulVariant::gemv ? swiglu_gemv(ctx, p, operands) : swiglu_few_rows(ctx, p, operands);
+}
+
+void scratch::swiglu_linear(Context& ctx, Tensor y, ConstTensor x, ConstTensor weight) {
+  // Whether a view can stream is not known in a dry run: there is always room for the parts.
+  const auto [variant, p] = swiglu_problem(ctx, y, x, weight);
+  const Arena::Scope scope(*ctx.scratch);
+  ctx.scratch->make(y.dtype, {p.rows, p.columns});
+  if (variant == MatmulVariant::library) make_matmul_scratch(ctx, p);
 }
 
 void matmul_forced(Context& ctx, MatmulVariant variant, Tensor c, ConstTensor a, ConstTensor b,

@@ -52,11 +52,12 @@ inline constexpr std::int64_t kFewRows = 32;
 bool few_rows_supports(const MatmulProblem& p);
 
 // The variants. matmul_gemv and matmul_few_rows compute several products of the same a in one launch; they
-// need rows of a and b on 16-byte boundaries.
+// need rows of a and b on 16-byte boundaries. The others compute swiglu_linear likewise: `p` is its product,
+// b (2F, K), and c (M, F) in bf16.
 void matmul_gemv(const Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> parts);
-void matmul_few_rows(const Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> parts,
-                     const Tensor& workspace);
-Tensor make_few_rows_workspace(Context& ctx, const MatmulProblem& p);
+void matmul_few_rows(const Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> parts);
+void swiglu_gemv(const Context& ctx, const MatmulProblem& p, const MatmulOperands& operands);
+void swiglu_few_rows(const Context& ctx, const MatmulProblem& p, const MatmulOperands& operands);
 void matmul_tiled(const Context& ctx, const MatmulProblem& p, const MatmulOperands& operands);
 // False where cuBLASLt has no algorithm; c is then untouched.
 bool matmul_library(Context& ctx, const MatmulProblem& p, const MatmulOperands& operands, Tensor workspace);
