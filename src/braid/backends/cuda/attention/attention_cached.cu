@@ -39,10 +39,18 @@ void append(Context& ctx, const ops::KeyValueCache& cache, const ops::AttentionI
                {dim3(grid_for(ctx, p.tokens * width, kThreads)), kThreads}, pointer<E>(cache.k),
                pointer<E>(cache.v), pointer<E>(in.k), pointer<E>(in.v), width, p);
 }
+void append(Context& ctx, const ops::KeyValueCache& cache, const ops::AttentionInputs& in,
+            const flash::Problem& p) {
+  visit_activation("attention_cached", in.k.dtype, [&]<class T>() {
+    const auto width = in.k.shape[1] * in.k.shape[2];
+    if (width % Pack<T>::kSize == 0) return append<Pack<T>>(ctx, cache, in, width / Pack<T>::kSize, p);
+    append<T>(ctx, cache, in, width, p);
+  });
+}
 
 // Strict arithmetic keeps to the kernel whose rows do not depend on the call's shape.
 bool few_tokens(const Context& ctx, const ops::AttentionInputs& in, const ops::Segments& segments) {
-  if (ctx.arithmetic == Arithmetic::strict) return false;
+  if (ctx.arithmetic == Arithmetic::strict || !flash::decode_supports(in)) return false;
   return in.q.shape[0] <= segments.count() || (segments.longest > 0 && segments.longest <= kFewTokens);
 }
 
@@ -77,19 +85,14 @@ void attention_cached(Context& ctx, Tensor y, ops::KeyValueCache cache, ops::Att
   if (y.count() == 0 || capacity == 0) return;
   p.lengths = pointer<std::int32_t>(lengths);
   p.capacity = static_cast<std::uint32_t>(capacity);
-  visit_activation("attention_cached", in.k.dtype, [&]<class T>() {
-    const auto width = in.k.shape[1] * in.k.shape[2];
-    if (width % Pack<T>::kSize == 0) {
-      append<Pack<T>>(ctx, cache, in, width / Pack<T>::kSize, p);
-    } else {
-      append<T>(ctx, cache, in, width, p);
-    }
-  });
+  const Way way = way_of(ctx, cache, in, segments, options);
+  const bool appends = way == Way::decode && segments.longest == 1;  // on the way
+  if (!appends) append(ctx, cache, in, p);
   const Arena::Scope scope(*ctx.scratch);
-  switch (way_of(ctx, cache, in, segments, options)) {
+  switch (way) {
     case Way::decode:
-      return flash::decode(ctx, y, in.q, cache.k, cache.v,
-                           flash::make_decode_scratch(ctx, in, cache, options), p);
+      return flash::decode(ctx, y, cache, in, appends, flash::make_decode_scratch(ctx, in, cache, options),
+                           p);
     case Way::packed:
       return cudnn::forward(ctx, y, make_log_sum_exp(ctx, in), in, segments, options);
     case Way::cached:

@@ -1,10 +1,11 @@
-// Few new tokens against long caches: the keys of each token are split among blocks (flash decoding), whose
-// partial softmaxes a second launch joins. Bound by reading the cache once: 2 · length · Hkv · D elements a
-// sequence.
+// Few new tokens against long caches: the keys of each token are split among blocks (flash decoding); the one
+// that ends last joins their partial softmaxes, in the order of the keys. Bound by reading the cache once: 2
+// · length · Hkv · D elements a sequence.
 #include "braid/backends/cuda/attention/tiles.cuh"
 #include "braid/backends/cuda/device/early.cuh"
 #include "braid/backends/cuda/device/math.cuh"
 #include "braid/backends/cuda/device/segments.cuh"
+#include "braid/backends/cuda/device/tensor_core.cuh"
 
 namespace braid::cuda::flash {
 namespace {
@@ -16,25 +17,29 @@ template <int kQueries>
 constexpr int kKeysAtOnce = kQueries;
 constexpr std::int32_t kLeastChunk = 64;  // keys that make a block worth its start
 constexpr std::int64_t kMostSplits = 128;
-constexpr std::int64_t kBlocksPerMultiprocessor = 16;
+constexpr std::int64_t kResident =
+    4;  // blocks of a multiprocessor; a second wave would pay every start and end again
 
 // Query heads of a group that one block takes, so that it reads each key for all of them: a power of two.
 std::int64_t queries_per_block(std::int64_t group) {
   return group >= kMostQueries ? kMostQueries : group > 1 ? 2 : 1;
 }
 
-struct Span {
-  std::int32_t begin, end;
+// How the keys that a query sees are cut: `used` splits get some, those after them none.
+struct Cut {
+  std::int32_t lowest, keys, chunk, used;
+
+  __device__ __forceinline__ Cut(const Problem& p, std::int32_t position, std::int32_t splits)
+      : lowest(first_visible(p, position)), keys(position + 1 - lowest) {
+    const std::int32_t even = (keys + splits - 1) / splits;
+    chunk = max(kLeastChunk, (even + 31) / 32 * 32);
+    used = (keys + chunk - 1) / chunk;
+  }
+  __device__ __forceinline__ std::int32_t begin(std::int32_t split) const { return split * chunk; }
+  __device__ __forceinline__ std::int32_t count(std::int32_t split) const {
+    return min(chunk, keys - begin(split));
+  }
 };
-// Positions of the keys that split `split` of a query takes; empty for surplus splits.
-__device__ __forceinline__ Span split_span(const Problem& p, std::int32_t position, int split, int splits) {
-  const std::int32_t lowest = first_visible(p, position), keys = position + 1 - lowest;
-  const std::int32_t even = (keys + splits - 1) / splits, chunk = max(kLeastChunk, (even + 31) / 32 * 32);
-  const std::int64_t begin = std::int64_t{split} * chunk;
-  if (begin >= keys) return {0, 0};
-  return {lowest + static_cast<std::int32_t>(begin),
-          lowest + static_cast<std::int32_t>(min(begin + chunk, std::int64_t{keys}))};
-}
 
 struct Token {
   std::int32_t segment, position;
@@ -58,7 +63,8 @@ struct Row {
   static constexpr int kLanes =
       std::clamp(kWidth * kQueries / kElementsPerLane, 1, std::min(kWidth / kPack, 32));
   static constexpr int kPacks = kWidth / (kPack * kLanes), kElements = kPacks * kPack;
-  Pack<T> packs[kPacks];
+  using Whole = Pack<T>;
+  Whole packs[kPacks];
 
   static __device__ __forceinline__ int element(int lane, int i) {
     return (lane + i / kPack * kLanes) * kPack + i % kPack;
@@ -83,10 +89,68 @@ struct Row {
   }
 };
 
+// Keys and values on their way into shared memory, which holds more bytes in flight than registers could.
+// Each warp copies the rows of its own teams, whole lines of the cache by neighbouring lanes, and waits for
+// nobody.
+template <class R, int kUnroll>
+struct Pipeline {
+  static constexpr int kRowPacks = R::kLanes * R::kPacks, kRows = 32 / R::kLanes;  // of a warp, in one step
+  static constexpr int kPieces = 2 * kUnroll;  // kUnroll keys of every team, then their values
+  static constexpr int kPieceBytes = kRows * kRowPacks * 16,
+                       kStageBytes = kPieces * kPieceBytes;  // of a warp
+  static constexpr int kStages = std::clamp(48 * 1024 / (kStageBytes * (kThreads / 32)), 2, 4);
+  static constexpr int kBytes = kStages * kStageBytes * (kThreads / 32);
+  SharedAddress memory;  // of the warp
+
+  __device__ __forceinline__ Pipeline(SharedAddress block_memory)
+      : memory(block_memory + static_cast<SharedAddress>(threadIdx.x / 32 * (kStages * kStageBytes))) {}
+  // Where a pack of a row lies. Lanes of several rows read at once: rows are permuted so that they meet in no
+  // bank.
+  __device__ __forceinline__ SharedAddress address(int stage, int piece, int row, int pack) const {
+    const int swizzle = R::kLanes < 8 ? row % std::max(8 / R::kLanes, 1) * R::kLanes : 0;
+    return memory + static_cast<SharedAddress>(stage * kStageBytes + piece * kPieceBytes +
+                                               (row * kRowPacks + (pack ^ swizzle)) * 16);
+  }
+  // Key and value number u of every team: `row_of` gives the offset of a team's row, negative for none.
+  template <class T, class RowOf>
+  __device__ __forceinline__ void ask(int stage, int u, const T* keys, const T* values, std::int32_t width,
+                                      RowOf&& row_of) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int i = 0; i < R::kPacks; ++i) {
+      const int at = i * 32 + lane, row = at / kRowPacks, pack = at % kRowPacks;
+      const std::int64_t offset = row_of(row);
+      const bool valid = offset >= 0 && pack * R::kPack < width;
+      const std::int64_t from = valid ? offset + pack * R::kPack : 0;
+      copy_async(address(stage, u, row, pack), keys + from, valid);
+      copy_async(address(stage, kUnroll + u, row, pack), values + from, valid);
+    }
+  }
+  __device__ __forceinline__ void take(int stage, int piece, R& row) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int i = 0; i < R::kPacks; ++i) {
+      const void* from =
+          __cvta_shared_to_generic(address(stage, piece, lane / R::kLanes, lane % R::kLanes + i * R::kLanes));
+      row.packs[i] = *static_cast<const typename R::Whole*>(from);
+    }
+  }
+};
+
+enum class Loads : std::uint8_t {
+  elements,   // one by one: rows are not whole packs
+  packs,      // few blocks, whose first loads are nearly all
+  pipelined,  // many
+};
+
 template <class T>
 struct Arguments {
+  T* y;
   float *sums, *stats;
-  const T *q, *k, *v;
+  std::uint32_t* arrived;  // of each token, key/value head and part of its query heads
+  const T* q;
+  T *k, *v;                    // the caches
+  const T *k_fresh, *v_fresh;  // (N, Hkv, D): not in the caches yet, but put there; null: they are
   std::int32_t splits;
 };
 
@@ -117,14 +181,99 @@ struct Partial {
   }
 };
 
+// Adds up what the splits of one query left, in their order.
+template <class T>
+__device__ __forceinline__ void join(T* y, const float* sums, const float* stats, std::int32_t used,
+                                     std::int32_t width) {
+  float top = -INFINITY, total = 0;
+#pragma unroll 8
+  for (int s = 0; s < used; ++s) top = fmaxf(top, __ldcg(stats + 2 * s));
+#pragma unroll 8
+  for (int s = 0; s < used; ++s) {
+    total = fmaf(decay<T>(__ldcg(stats + 2 * s) - top), __ldcg(stats + 2 * s + 1), total);
+  }
+  for (int d = static_cast<int>(threadIdx.x); d < width; d += kThreads) {
+    float sum = 0;
+#pragma unroll 8
+    for (int s = 0; s < used; ++s) {
+      sum = fmaf(decay<T>(__ldcg(stats + 2 * s) - top), __ldcg(sums + std::int64_t{s} * width + d), sum);
+    }
+    y[d] = from_float<T>(sum / total);
+  }
+}
+
+// What the teams of a block leave for each other.
+template <int kTeams, int kQueries, int kWidth>
+struct Teams {
+  float (*sums)[kQueries][kWidth];  // of each team
+  float (*top)[kQueries], (*total)[kQueries];
+  bool* is_last;
+};
+
+// Adds up the teams' sums for `queries` rows from first_row on, then those of all splits where the block is
+// the last of them.
+template <class T, int kTeams, int kQueries, int kWidth>
+__device__ __forceinline__ void finish(const Arguments<T>& a, const Problem& p, const Cut& cut,
+                                       std::int32_t split, std::int64_t first_row, std::int32_t queries,
+                                       const Teams<kTeams, kQueries, kWidth>& teams) {
+#pragma unroll
+  for (int h = 0; h < kQueries; ++h) {
+    if (h >= queries) break;
+    const std::int64_t at = (first_row + h) * a.splits + split;
+    float top = -INFINITY, total = 0, factors[kTeams];
+#pragma unroll
+    for (int t = 0; t < kTeams; ++t) top = fmaxf(top, teams.top[t][h]);
+#pragma unroll
+    for (int t = 0; t < kTeams; ++t) {
+      factors[t] = decay<T>(teams.top[t][h] - top);
+      total = fmaf(factors[t], teams.total[t][h], total);
+    }
+    for (int d = static_cast<int>(threadIdx.x); d < p.width; d += kThreads) {
+      float sum = 0;
+#pragma unroll
+      for (int t = 0; t < kTeams; ++t) sum = fmaf(factors[t], teams.sums[t][h][d], sum);
+      if (cut.used == 1) {
+        a.y[(first_row + h) * p.width + d] = from_float<T>(sum / total);
+      } else {
+        __stcg(a.sums + at * p.width + d, sum);
+      }
+    }
+    if (threadIdx.x == 0) {
+      __stcg(a.stats + 2 * at, top);
+      __stcg(a.stats + 2 * at + 1, total);
+    }
+  }
+  if (cut.used == 1) return;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    std::uint32_t& arrived = a.arrived[blockIdx.x / static_cast<unsigned>(a.splits)];
+    *teams.is_last = atomicAdd(&arrived, 1U) + 1 == static_cast<std::uint32_t>(cut.used);
+    if (*teams.is_last) arrived = 0;
+  }
+  __syncthreads();
+  if (!*teams.is_last) return;
+  __threadfence();
+  for (int h = 0; h < queries; ++h) {
+    const std::int64_t row = first_row + h;
+    join(a.y + row * p.width, a.sums + row * a.splits * p.width, a.stats + row * a.splits * 2, cut.used,
+         p.width);
+  }
+}
+
 // One block per token, key/value head, kQueries of its query heads, and split. Teams of lanes take keys in
 // turn, each with its own running softmax; shared memory joins them.
-template <class T, int kWidth, int kQueries, bool kWhole>
-__global__ void __launch_bounds__(kThreads) split_kernel(Arguments<T> a, Problem p) {
-  using R = Row<T, kWidth, kQueries, kWhole>;
+template <class T, int kWidth, int kQueries, Loads kLoads>
+__global__ void __launch_bounds__(kThreads, kLoads == Loads::pipelined && kWidth * kQueries <= 128 ? 4 : 1)
+    split_kernel(Arguments<T> a, Problem p) {
+  using R = Row<T, kWidth, kQueries, kLoads != Loads::elements>;
   constexpr int kTeams = kThreads / R::kLanes, kUnroll = kKeysAtOnce<kQueries>;
-  __shared__ float team_sums[kTeams][kQueries][kWidth];
+  // The pipeline's stages, or the teams' sums when it is done.
+  extern __shared__ __align__(16) unsigned char memory[];
+  auto* team_sums = reinterpret_cast<float(*)[kQueries][kWidth]>(memory);
   __shared__ float team_top[kTeams][kQueries], team_total[kTeams][kQueries];
+  __shared__ bool is_last;
+  const Teams<kTeams, kQueries, kWidth> teams{team_sums, team_top, team_total, &is_last};
   begin_early();
 
   const std::int32_t group = p.heads / p.kv_heads, query_blocks = (group + kQueries - 1) / kQueries;
@@ -135,8 +284,8 @@ __global__ void __launch_bounds__(kThreads) split_kernel(Arguments<T> a, Problem
   block /= query_blocks;
   const std::int32_t kv_head = block % p.kv_heads, n = block / p.kv_heads;
   const Token token = token_at(p, n);
-  const Span span = split_span(p, token.position, split, a.splits);
-  if (span.begin >= span.end) return;
+  const Cut cut(p, token.position, a.splits);
+  if (split >= cut.used) return;
 
   const int lane = static_cast<int>(threadIdx.x) % R::kLanes,
             team = static_cast<int>(threadIdx.x) / R::kLanes;
@@ -150,16 +299,13 @@ __global__ void __launch_bounds__(kThreads) split_kernel(Arguments<T> a, Problem
     for (int i = 0; i < R::kElements; ++i) partial[h].q[i] = p.scale * row[i];
   }
   const KeyRows<T> key_rows(a.k, p, token.segment, 0, kv_head), value_rows(a.v, p, token.segment, 0, kv_head);
-  const std::uint32_t slot = key_rows.slot(span.begin);
-  const std::int32_t keys = span.end - span.begin;
-  for (std::int32_t begin = 0; begin < keys; begin += kTeams * kUnroll) {
-    R key[kUnroll], value[kUnroll];
-#pragma unroll
-    for (int u = 0; u < kUnroll; ++u) {
-      const std::int32_t j = begin + u * kTeams + team;
-      key[u].load(j < keys ? key_rows.row(slot, j) : nullptr, lane, p.width);
-      value[u].load(j < keys ? value_rows.row(slot, j) : nullptr, lane, p.width);
-    }
+  const std::uint32_t slot = key_rows.slot(cut.lowest + cut.begin(split));
+  const std::int32_t keys = cut.count(split);
+  // The token's own key comes last of all.
+  const std::int32_t fresh = a.k_fresh != nullptr && split + 1 == cut.used ? keys - 1 : -1;
+  const std::int64_t fresh_row = (std::int64_t{n} * p.kv_heads + kv_head) * p.width;
+  // Takes keys and their values, every kTeams-th of `left`.
+  const auto take = [&](const R(&key)[kUnroll], const R(&value)[kUnroll], std::int32_t left) {
 #pragma unroll
     for (int h = 0; h < kQueries; ++h) {
       float scores[kUnroll];
@@ -170,87 +316,86 @@ __global__ void __launch_bounds__(kThreads) split_kernel(Arguments<T> a, Problem
         for (int i = 0; i < R::kElements; ++i) dot = fmaf(partial[h].q[i], key[u][i], dot);
 #pragma unroll
         for (int step = R::kLanes / 2; step > 0; step /= 2) dot += __shfl_xor_sync(0xffffffffU, dot, step);
-        scores[u] = begin + u * kTeams + team < keys ? dot : -INFINITY;
+        scores[u] = u * kTeams < left ? dot : -INFINITY;
       }
       partial[h].template add<kUnroll>(scores, value);
     }
+  };
+  const std::int32_t cached = fresh >= 0 ? fresh : keys;
+  constexpr std::int32_t kStep = kTeams * kUnroll;
+  if constexpr (kLoads == Loads::pipelined) {
+    using Stages = Pipeline<R, kUnroll>;
+    const Stages stages(shared_address(memory));
+    const std::int32_t warp_team = static_cast<std::int32_t>(threadIdx.x) / 32 * Stages::kRows;
+    const auto ask = [&](std::int32_t begin, int stage) {
+#pragma unroll
+      for (int u = 0; u < kUnroll; ++u) {
+        stages.ask(stage, u, a.k, a.v, p.width, [&](int row) {
+          const std::int32_t j = begin + u * kTeams + warp_team + row;
+          return j < cached ? key_rows.row(slot, j) - a.k : std::int64_t{-1};
+        });
+      }
+      commit_copies();
+    };
+#pragma unroll
+    for (int i = 0; i + 1 < Stages::kStages; ++i) ask(i * kStep, i);
+    int stage = 0;
+    for (std::int32_t begin = 0; begin < cached; begin += kStep) {
+      wait_for_copies<Stages::kStages - 2>();
+      __syncwarp();  // what other lanes copied is here, and they have read the stage that is filled next
+      ask(begin + (Stages::kStages - 1) * kStep, stage == 0 ? Stages::kStages - 1 : stage - 1);
+      R key[kUnroll], value[kUnroll];
+#pragma unroll
+      for (int u = 0; u < kUnroll; ++u) {
+        stages.take(stage, u, key[u]);
+        stages.take(stage, kUnroll + u, value[u]);
+      }
+      take(key, value, cached - begin - team);
+      stage = stage + 1 == Stages::kStages ? 0 : stage + 1;
+    }
+    wait_for_copies<0>();
+    __syncthreads();
+  } else {
+    for (std::int32_t begin = 0; begin < cached; begin += kStep) {
+      R key[kUnroll], value[kUnroll];
+#pragma unroll
+      for (int u = 0; u < kUnroll; ++u) {
+        const std::int32_t j = begin + u * kTeams + team;
+        key[u].load(j < cached ? key_rows.row(slot, j) : nullptr, lane, p.width);
+        value[u].load(j < cached ? value_rows.row(slot, j) : nullptr, lane, p.width);
+      }
+      take(key, value, cached - begin - team);
+    }
+  }
+  if (fresh >= 0) {
+    R key[kUnroll], value[kUnroll];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      const bool mine = u == 0 && team == 0;
+      key[u].load(mine ? a.k_fresh + fresh_row : nullptr, lane, p.width);
+      value[u].load(mine ? a.v_fresh + fresh_row : nullptr, lane, p.width);
+    }
+    take(key, value, team == 0 ? 1 : 0);
   }
 
 #pragma unroll
   for (int h = 0; h < kQueries; ++h) {
 #pragma unroll
-    for (int i = 0; i < R::kElements; ++i) team_sums[team][h][R::element(lane, i)] = partial[h].sums[i];
+    for (int i = 0; i < R::kElements; ++i) teams.sums[team][h][R::element(lane, i)] = partial[h].sums[i];
     if (lane == 0) {
-      team_top[team][h] = partial[h].top;
-      team_total[team][h] = partial[h].total;
+      teams.top[team][h] = partial[h].top;
+      teams.total[team][h] = partial[h].total;
+    }
+  }
+  if (fresh >= 0 && first == 0) {
+    const std::int64_t to = key_rows.row(slot, fresh) - a.k;
+    for (int d = static_cast<int>(threadIdx.x); d < p.width; d += kThreads) {
+      a.k[to + d] = a.k_fresh[fresh_row + d];
+      a.v[to + d] = a.v_fresh[fresh_row + d];
     }
   }
   __syncthreads();
-#pragma unroll
-  for (int h = 0; h < kQueries; ++h) {
-    if (first + h >= group) break;
-    const std::int64_t at = (first_row + h) * a.splits + split;
-    float top = -INFINITY, total = 0, factors[kTeams];
-#pragma unroll
-    for (int t = 0; t < kTeams; ++t) top = fmaxf(top, team_top[t][h]);
-#pragma unroll
-    for (int t = 0; t < kTeams; ++t) {
-      factors[t] = decay<T>(team_top[t][h] - top);
-      total = fmaf(factors[t], team_total[t][h], total);
-    }
-    for (int d = static_cast<int>(threadIdx.x); d < p.width; d += kThreads) {
-      float sum = 0;
-#pragma unroll
-      for (int t = 0; t < kTeams; ++t) sum = fmaf(factors[t], team_sums[t][h][d], sum);
-      a.sums[at * p.width + d] = sum;
-    }
-    if (threadIdx.x == 0) {
-      a.stats[2 * at] = top;
-      a.stats[2 * at + 1] = total;
-    }
-  }
-}
-
-// One warp joins the splits of one token and head.
-template <class T>
-__global__ void __launch_bounds__(kThreads)
-    join_kernel(T* y, const float* sums, const float* stats, std::int32_t splits, Problem p) {
-  constexpr int kPerLane = static_cast<int>(kMostHeadWidth) / 32;
-  begin_early();
-  const std::int64_t row = std::int64_t{blockIdx.x} * (kThreads / 32) + threadIdx.x / 32;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  if (row >= p.tokens * p.heads) return;
-  const Token token = token_at(p, row / p.heads);
-  sums += row * splits * p.width;
-  stats += row * splits * 2;
-
-  int used = 0;  // splits that hold keys come first
-  float top = -INFINITY;
-  for (int s = lane; s < splits; s += 32) {
-    const Span span = split_span(p, token.position, s, splits);
-    if (span.begin >= span.end) break;
-    top = fmaxf(top, stats[2 * s]);
-    used = s + 1;
-  }
-  top = warp_max(top);
-  used = __reduce_max_sync(0xffffffffU, used);
-
-  float sum[kPerLane] = {}, total = 0;
-#pragma unroll 4
-  for (int s = 0; s < used; ++s) {
-    const float factor = decay<T>(stats[2 * s] - top);
-    total = fmaf(factor, stats[2 * s + 1], total);
-#pragma unroll
-    for (int c = 0; c < kPerLane; ++c) {
-      const int d = lane + 32 * c;
-      if (d < p.width) sum[c] = fmaf(factor, sums[std::int64_t{s} * p.width + d], sum[c]);
-    }
-  }
-#pragma unroll
-  for (int c = 0; c < kPerLane; ++c) {
-    const int d = lane + 32 * c;
-    if (d < p.width) y[row * p.width + d] = from_float<T>(sum[c] / total);
-  }
+  finish(a, p, cut, split, first_row, min(kQueries, group - first), teams);
 }
 
 template <class F>
@@ -268,37 +413,56 @@ DecodeScratch make_decode_scratch(Context& ctx, const ops::AttentionInputs& in,
   const auto capacity = cache.k.shape[1];
   const auto keys = options.window == 0 ? capacity : std::min(capacity, options.window);
   const auto whole = N * Hkv * ceil_div(group, queries_per_block(group));  // blocks without splitting
-  const auto wanted =
-      ceil_div(kBlocksPerMultiprocessor * state_of(ctx).multiprocessors, std::max<std::int64_t>(whole, 1));
-  const auto splits = std::clamp<std::int64_t>(std::min(ceil_div(keys, kLeastChunk), wanted), 1, kMostSplits);
+  const auto at_once = kResident * state_of(ctx).multiprocessors / std::max<std::int64_t>(whole, 1);
+  const auto splits =
+      std::clamp<std::int64_t>(std::min(ceil_div(keys, kLeastChunk), at_once), 1, kMostSplits);
   return {.sums = ctx.scratch->make(DType::f32, {N, H, splits, D}),
           .stats = ctx.scratch->make(DType::f32, {N, H, splits, 2})};
 }
 
-void decode(Context& ctx, Tensor y, ConstTensor q, ConstTensor k, ConstTensor v, const DecodeScratch& scratch,
-            const Problem& p) {
+bool decode_supports(const ops::AttentionInputs& in) {
+  const auto kv_heads = in.k.shape[1], group = in.q.shape[1] / kv_heads;
+  return in.q.shape[0] * kv_heads * ceil_div(group, queries_per_block(group)) <= State::kMeetings;
+}
+
+void decode(Context& ctx, Tensor y, const ops::KeyValueCache& cache, const ops::AttentionInputs& in,
+            bool append, const DecodeScratch& scratch, const Problem& p) {
   if (y.count() == 0) return;
   const auto splits = static_cast<std::int32_t>(scratch.sums.shape[2]);
   const std::int64_t group = p.heads / p.kv_heads, queries = queries_per_block(group);
-  visit_activation("attention_cached", q.dtype, [&]<class T>() {
-    const Arguments<T> arguments{pointer<float>(scratch.sums),
-                                 pointer<float>(scratch.stats),
-                                 pointer<T>(q),
-                                 pointer<T>(k),
-                                 pointer<T>(v),
-                                 splits};
+  visit_activation("attention_cached", in.q.dtype, [&]<class T>() {
+    const Arguments<T> arguments{.y = pointer<T>(y),
+                                 .sums = pointer<float>(scratch.sums),
+                                 .stats = pointer<float>(scratch.stats),
+                                 .arrived = state_of(ctx).meetings,
+                                 .q = pointer<T>(in.q),
+                                 .k = pointer<T>(cache.k),
+                                 .v = pointer<T>(cache.v),
+                                 .k_fresh = append ? pointer<T>(in.k) : nullptr,
+                                 .v_fresh = append ? pointer<T>(in.v) : nullptr,
+                                 .splits = splits};
     const auto blocks = p.tokens * p.kv_heads * ceil_div(group, queries) * splits;
     visit_width(p.width, [&]<int kWidth>() {
       visit_queries(queries, [&]<int kQueries>() {
-        const auto kernel = p.width % Pack<T>::kSize == 0 ? split_kernel<T, kWidth, kQueries, true>
-                                                          : split_kernel<T, kWidth, kQueries, false>;
-        launch_early(ctx, "attention_cached", kernel, {dim3(static_cast<unsigned>(blocks)), kThreads},
-                     arguments, p);
+        const auto launch_with = [&]<Loads kLoads>() {
+          using R = Row<T, kWidth, kQueries, true>;
+          constexpr int kTeamBytes = kThreads / R::kLanes * kQueries * kWidth * 4,
+                        kStageBytes = Pipeline<R, kKeysAtOnce<kQueries>>::kBytes,
+                        kBytes = kLoads == Loads::pipelined ? std::max(kStageBytes, kTeamBytes) : kTeamBytes;
+          const auto kernel = split_kernel<T, kWidth, kQueries, kLoads>;
+          check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
+                     "attention_cached");
+          launch_early(
+              ctx, "attention_cached", kernel,
+              {.grid = dim3(static_cast<unsigned>(blocks)), .threads = kThreads, .shared_bytes = kBytes},
+              arguments, p);
+        };
+        if (p.width % Pack<T>::kSize != 0) return launch_with.template operator()<Loads::elements>();
+        if (blocks < splits * state_of(ctx).multiprocessors)
+          return launch_with.template operator()<Loads::packs>();
+        launch_with.template operator()<Loads::pipelined>();
       });
     });
-    const auto joins = static_cast<unsigned>(ceil_div(p.tokens * p.heads, kThreads / 32));
-    launch_early(ctx, "attention_cached", join_kernel<T>, {dim3(joins), kThreads}, pointer<T>(y),
-                 arguments.sums, arguments.stats, splits, p);
   });
 }
 

@@ -72,7 +72,11 @@ struct DecodeScratch {
 };
 DecodeScratch make_decode_scratch(Context&, const ops::AttentionInputs&, const ops::KeyValueCache&,
                                   const ops::AttentionOptions&);
-void decode(Context&, Tensor y, ConstTensor q, ConstTensor k, ConstTensor v, const DecodeScratch&,
-            const Problem&);
+// Whether there are counters for so many tokens and heads.
+bool decode_supports(const ops::AttentionInputs&);
+// append: no sequence has more than one token, and in.k and in.v are put into the caches on the way; else
+// they are there.
+void decode(Context&, Tensor y, const ops::KeyValueCache&, const ops::AttentionInputs&, bool append,
+            const DecodeScratch&, const Problem&);
 
 }  // namespace braid::cuda::flash
