@@ -60,7 +60,9 @@ TEST(DeltaMixer, BackendsAgree) {
                         {1, 1, 1, 256, 20, 4},
                         {2, 2, 4, 24, 48, 4},
                         {2, 2, 2, 24, 48, 3},
-                        {2, 2, 2, 7, 9, 4}}) {
+                        {2, 2, 2, 7, 9, 4},
+                        {301, 1, 1, 16, 32, 4},  // more heads than run at once
+                        {110, 6, 6, 40, 64, 4}}) {
     test::expect_backends_agree(to_string(c), [&](Trial& t) { run(t, c); });
   }
 }
