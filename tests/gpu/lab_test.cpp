@@ -1,5 +1,4 @@
 // Experiments on the GPU: recorded or not, alone or beside others, killed or not, they leave the same bytes.
-#include "braid/io/files.h"
 #include "braid/lab/experiment/experiment_run.h"
 #include "tests/lab/small_experiment.h"
 #include "tests/support/files.h"
@@ -36,16 +35,6 @@ std::vector<Backend> backends(int count, bool recording = true) {
   for (int i = 0; i < count; ++i) {
     all.push_back(make_backend("cuda"));
     if (!recording) all.back().record = {};
-  }
-  return all;
-}
-
-std::string results_of(const Experiment& e) {
-  std::string all;
-  for (const auto& run : e.runs()) {
-    for (const auto* file : {"metrics.jsonl", "result.json"}) {
-      all += io::read_file(e.folder / "runs" / run.name() / file);
-    }
   }
   return all;
 }

@@ -31,16 +31,6 @@ Experiment small(const fs::path& folder) {
 }
 
 // Everything that must not depend on interruptions.
-std::string results_of(const Experiment& e) {
-  std::string all;
-  for (const auto& run : e.runs()) {
-    for (const auto* file : {"metrics.jsonl", "result.json"}) {
-      all += io::read_file(e.folder / "runs" / run.name() / file);
-    }
-  }
-  return all;
-}
-
 std::string unbroken() {
   const TemporaryFolder folder;
   const auto e = small(folder.path());

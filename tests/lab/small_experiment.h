@@ -5,6 +5,8 @@
 #include <string_view>
 
 #include "braid/core/error.h"
+#include "braid/io/files.h"
+#include "braid/lab/experiment/experiment.h"
 
 namespace braid::test {
 
@@ -47,6 +49,17 @@ lengths = [2, 4]
 samples = 10
 )",
                      folder.string());
+}
+
+// All that the runs of an experiment measured.
+inline std::string results_of(const lab::Experiment& e) {
+  std::string all;
+  for (const auto& run : e.runs()) {
+    for (const auto* file : {"metrics.jsonl", "result.json"}) {
+      all += io::read_file(e.folder / "runs" / run.name() / file);
+    }
+  }
+  return all;
 }
 
 // The text with `from`, which it holds, replaced.
