@@ -60,10 +60,12 @@ struct DotProduct {
     switch (row_end - row) {
       case 3:
         return columns < 3, kWide ? 6 : 3 > (row, column, column_end);
+      // Bound by memory, which gives most where it is read in one stream, in order. Narrow vectors need more
+      // columns at once to hide the latency of their sums.
       case 2:
-        return columns < 2, kWide ? 8 : 4 > (row, column, column_end);
+        return columns < 2, kWide ? 1 : 4 > (row, column, column_end);
       case 1:
-        return columns<1, 8>(row, column, column_end);
+        return columns < 1, kWide ? 1 : 8 > (row, column, column_end);
     }
   }
 
