@@ -30,7 +30,6 @@ Experiment small(const fs::path& folder) {
   return parse_experiment(small_experiment_text(folder / "lab"), "small.toml");
 }
 
-// Everything that must not depend on interruptions.
 std::string unbroken() {
   const TemporaryFolder folder;
   const auto e = small(folder.path());

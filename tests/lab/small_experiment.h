@@ -51,7 +51,7 @@ samples = 10
                      folder.string());
 }
 
-// All that the runs of an experiment measured.
+// Everything that must not depend on interruptions.
 inline std::string results_of(const lab::Experiment& e) {
   std::string all;
   for (const auto& run : e.runs()) {

@@ -185,11 +185,12 @@ std::vector<CachedCase> cached_cases() {
   std::vector<test::Lengths> ragged{{33, 0}, {0, 1}, {1, 17}, {7, 7}, {1, 0}, {0, 16}, {3, 1}};
   // Long enough that decoding splits the keys among blocks, with rings that wrap.
   std::vector<test::Lengths> grown{{150, 67}, {70, 0}, {1, 1}, {1, 1}, {0, 2}, {2, 0}, {65, 1}, {1, 1}};
-  // Enough sequences to fill a GPU, of all lengths, some idle in between.
-  std::vector<test::Lengths> many(4, test::Lengths(70, 1));
+  // Enough sequences to fill a GPU, some of them long, some idle in between.
+  std::vector<test::Lengths> many(5, test::Lengths(70, 1));
   for (std::size_t s = 0; s < 70; ++s) {
-    many[0][s] = static_cast<std::int64_t>(s % 12 == 0 ? 100 + s % 13 : s % 7);
-    many[2][s] = s % 9 == 0 ? 0 : 1;
+    many[0][s] = static_cast<std::int64_t>(s % 12 == 0 ? 150 + s % 13 : s % 7);
+    many[1][s] = s % 12 == 0 ? 130 : 1;
+    many[3][s] = s % 9 == 0 ? 0 : 1;
   }
   const std::vector<test::Lengths> long_parts{{300, 256}, {0, 260}, {384, 1}, {1, 0}, {129, 383}};
   return {{0, 40, decode},
@@ -206,9 +207,10 @@ std::vector<CachedCase> cached_cases() {
           {90, 90 + 150 - 1, grown, 6, 1, 64},
           {0, 300, grown, 2, 2, 128},
           {100, 260, grown, 5, 1, 256},
-          {0, 130, many, 2, 2, 64},
-          {40, 40 + 113 - 1, many, 4, 2, 96},
-          {0, 130, many, 8, 2, 128},
+          {0, 300, many, 2, 2, 64},
+          {120, 120 + 162 - 1, many, 4, 2, 96},
+          {0, 300, many, 8, 2, 128},
+          {0, 300, many, 5, 1, 32},
           // Prompts and long parts of them; with windows, as long as no ring has wrapped.
           {0, 900, long_parts, 4, 2, 64},
           {100, 900, long_parts, 2, 1, 128},

@@ -62,7 +62,8 @@ TEST(DeltaMixer, BackendsAgree) {
                         {2, 2, 2, 24, 48, 3},
                         {2, 2, 2, 7, 9, 4},
                         {301, 1, 1, 16, 32, 4},  // more heads than run at once
-                        {110, 6, 6, 40, 64, 4}}) {
+                        {110, 6, 6, 40, 64, 4},
+                        {10, 30, 30, 96, 192, 4}}) {
     test::expect_backends_agree(to_string(c), [&](Trial& t) { run(t, c); });
   }
 }

@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "braid/ops/swiglu.h"
 #include "tests/support/cases.h"
 #include "tests/support/gradient_check.h"
 #include "tests/support/op_errors.h"
@@ -130,15 +131,18 @@ TEST(Matmul, CudaFewRowsOnManyColumns) {
   }
 }
 
-// So few columns that several multiprocessors share those of one product, and sizes for which two do or four.
+// Sizes for which one, two or four of an H200's multiprocessors share columns, and so long that every place
+// of the ring is filled more than once; the last has several tiles to a block.
+constexpr std::pair<std::int64_t, std::int64_t> kLongRings[] = {
+    {2105, 3496}, {1037, 6968}, {1313, 6968}, {59108, 232}};
+
 TEST(Matmul, CudaFewRowsOnFewColumns) {
   if (!test::testing_cuda()) GTEST_SKIP() << "BRAID_TEST_BACKEND is not cuda";
+  std::vector<std::pair<std::int64_t, std::int64_t>> sizes(std::begin(kLongRings), std::end(kLongRings));
+  for (const auto& size : {std::pair{1, 8000}, {250, 4104}, {960, 2760}, {3000, 712}}) sizes.push_back(size);
   for (const std::int64_t rows : {9, 16, 31}) {
-    for (const test::MatmulCase& c : {test::MatmulCase{.m = rows, .n = 1, .k = 8000},
-                                      {.m = rows, .n = 250, .k = 4104},
-                                      {.m = rows, .n = 960, .k = 2760},
-                                      {.m = rows, .n = 2100, .k = 1000},
-                                      {.m = rows, .n = 3000, .k = 712}}) {
+    for (const auto& [n, k] : sizes) {
+      const test::MatmulCase c{.m = rows, .n = n, .k = k};
       const Variant v{.options = {.b = Transpose::yes}, .adds = Adds::addend};
       test::expect_backends_agree(to_string(c, v), [&](Trial& t) { run(t, c, v); });
     }
@@ -258,23 +262,33 @@ TEST(Matmul, CudaRowsDoNotDependOnOtherRows) {
     std::int64_t most;
     std::vector<std::int64_t> rows;
   };
-  for (const auto& [arithmetic, most, fewer] :
-       {Case{Arithmetic::fast, 8, {1, 2, 3, 5, 6}}, Case{Arithmetic::fast, 32, {9, 16, 17, 30}},
-        Case{Arithmetic::strict, 70, {1, 2, 3, 5, 6}}}) {
+  const auto expect_same_rows = [&](const Case& c, std::int64_t n, std::int64_t k, bool gated) {
     Context ctx = *context;
-    ctx.arithmetic = arithmetic;
+    ctx.arithmetic = c.arithmetic;
     test::TestTensors tensors(4, DType::bf16, test::Contents::real, context.backend().memory);
-    const Tensor a = tensors.normal("a", DType::bf16, {most, 1032});
-    const Tensor b = tensors.normal("b", DType::bf16, {130, 1032});
-    const Tensor all = tensors.make(DType::f32, {most, 130});
-    ops::matmul(ctx, all, a, b, {.b = Transpose::yes});
-    for (const std::int64_t rows : fewer) {
-      const Tensor some = tensors.make(DType::f32, {rows, 130});
-      ops::matmul(ctx, some, rows_of(a, 2, rows), b, {.b = Transpose::yes});
+    const Tensor a = tensors.normal("a", DType::bf16, {c.most, k});
+    const Tensor b = tensors.normal("b", DType::bf16, {gated ? 2 * n : n, k});
+    const auto run = [&](const ConstTensor& x) {
+      const Tensor y = tensors.make(gated ? DType::bf16 : DType::f32, {x.shape[0], n});
+      gated ? ops::swiglu_linear(ctx, y, x, b) : ops::matmul(ctx, y, x, b, {.b = Transpose::yes});
+      return tensors.on_host(y);
+    };
+    const auto all = run(a);
+    for (const std::int64_t rows : c.rows) {
       test::expect_same(
-          tensors.on_host(some), rows_of(tensors.on_host(all), 2, rows),
-          fmt::format("{} rows of {}, {}", rows, most, arithmetic == Arithmetic::fast ? "fast" : "strict"));
+          run(rows_of(a, 2, rows)), rows_of(all, 2, rows),
+          fmt::format("{} rows of {}, {} columns, inner {}, {}, {}", rows, c.most, n, k,
+                      gated ? "gated" : "plain", c.arithmetic == Arithmetic::fast ? "fast" : "strict"));
     }
+  };
+  const Case few{Arithmetic::fast, 32, {9, 16, 17, 30}};
+  for (const auto& c :
+       {Case{Arithmetic::fast, 8, {1, 2, 3, 5, 6}}, few, Case{Arithmetic::strict, 70, {1, 2, 3, 5, 6}}}) {
+    expect_same_rows(c, 130, 1032, false);
+  }
+  for (const auto& [n, k] : kLongRings) expect_same_rows(few, n, k, false);
+  for (const auto& [n, k] : {std::pair{1037, 3496}, {510, 6968}, {574, 6968}}) {
+    expect_same_rows(few, n, k, true);
   }
 }
 

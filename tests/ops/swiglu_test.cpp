@@ -58,6 +58,18 @@ TEST(Swiglu, GateComesFirst) {
   test::expect_same(y, t.of(DType::f64, {1, 2}, {0, 7000}), "y");
 }
 
+void run_linear(Trial& t, std::int64_t rows, std::int64_t width, std::int64_t inner) {
+  const Tensor x = t.tensors.normal("x", t.dtype, {rows, inner});
+  const Tensor weight = t.tensors.normal("weight", t.dtype, {2 * width, inner},
+                                         {.scale = 1 / std::sqrt(static_cast<double>(inner))});
+  const Tensor y = t.tensors.make(t.dtype, {rows, width});
+  ops::swiglu_linear(t.ctx, y, x, weight);
+  // Gate and up are rounded before y is: an error of sqrt(3) units in the RMS.
+  auto tolerance = test::tolerance_for(t.dtype == DType::bf16 ? DType::bf16 : DType::f32, inner);
+  tolerance.relative_rms *= 1.75;
+  t.result("y", y, tolerance);
+}
+
 // Rows and sizes for each way of computing it, odd ones among them; 17001 columns take several turns.
 TEST(SwigluLinear, BackendsAgree) {
   struct Case {
@@ -66,18 +78,20 @@ TEST(SwigluLinear, BackendsAgree) {
   for (const Case& c : {Case{0, 3, 8}, Case{1, 7, 40}, Case{2, 33, 520}, Case{5, 64, 33}, Case{8, 130, 264},
                         Case{9, 70, 520}, Case{16, 9, 1032}, Case{16, 2000, 264}, Case{12, 17001, 24},
                         Case{23, 129, 1544}, Case{32, 300, 40}, Case{40, 65, 64}}) {
-    const auto name = fmt::format("{} rows, width {}, inner {}", c.rows, c.width, c.inner);
-    test::expect_backends_agree(name, [&](Trial& t) {
-      const Tensor x = t.tensors.normal("x", t.dtype, {c.rows, c.inner});
-      const Tensor weight = t.tensors.normal("weight", t.dtype, {2 * c.width, c.inner},
-                                             {.scale = 1 / std::sqrt(static_cast<double>(c.inner))});
-      const Tensor y = t.tensors.make(t.dtype, {c.rows, c.width});
-      ops::swiglu_linear(t.ctx, y, x, weight);
-      // Gate and up are rounded before y is: an error of sqrt(3) units in the RMS.
-      auto tolerance = test::tolerance_for(t.dtype == DType::bf16 ? DType::bf16 : DType::f32, c.inner);
-      tolerance.relative_rms *= 1.75;
-      t.result("y", y, tolerance);
-    });
+    test::expect_backends_agree(fmt::format("{} rows, width {}, inner {}", c.rows, c.width, c.inner),
+                                [&](Trial& t) { run_linear(t, c.rows, c.width, c.inner); });
+  }
+}
+
+// So long that every place of the ring is filled more than once; one, two and four multiprocessors share
+// columns.
+TEST(SwigluLinear, CudaLongRings) {
+  if (!test::testing_cuda()) GTEST_SKIP() << "BRAID_TEST_BACKEND is not cuda";
+  for (const auto& [width, inner] : {std::pair{1037, 3496}, {510, 6968}, {574, 6968}}) {
+    for (const std::int64_t rows : {16, 31}) {
+      test::expect_backends_agree(fmt::format("{} rows, width {}, inner {}", rows, width, inner),
+                                  [&](Trial& t) { run_linear(t, rows, width, inner); });
+    }
   }
 }
 

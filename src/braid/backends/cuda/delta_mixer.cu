@@ -240,7 +240,7 @@ void launch(const Context& ctx, const Step<T>& step) {
     return;
   }
   const auto kernel = mixer_kernel<kRows, true, T>;
-  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMostBytes),
              "delta_mixer_step");
   launch_early(ctx, "delta_mixer_step", kernel,
                {.grid = dim3(static_cast<unsigned>(at_once)),

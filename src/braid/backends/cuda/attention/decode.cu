@@ -412,12 +412,15 @@ DecodeScratch make_decode_scratch(Context& ctx, const ops::AttentionInputs& in,
   const auto N = in.q.shape[0], H = in.q.shape[1], D = in.q.shape[2], Hkv = in.k.shape[1], group = H / Hkv;
   const auto capacity = cache.k.shape[1];
   const auto keys = options.window == 0 ? capacity : std::min(capacity, options.window);
-  const auto whole = N * Hkv * ceil_div(group, queries_per_block(group));  // blocks without splitting
+  const auto whole = Hkv * ceil_div(group, queries_per_block(group));  // blocks of a token without splitting
   const auto at_once = kResident * state_of(ctx).multiprocessors / std::max<std::int64_t>(whole, 1);
-  const auto splits =
-      std::clamp<std::int64_t>(std::min(ceil_div(keys, kLeastChunk), at_once), 1, kMostSplits);
-  return {.sums = ctx.scratch->make(DType::f32, {N, H, splits, D}),
-          .stats = ctx.scratch->make(DType::f32, {N, H, splits, 2})};
+  const auto most = std::min(ceil_div(keys, kLeastChunk), kMostSplits);
+  const auto splits = std::clamp<std::int64_t>(at_once / std::max<std::int64_t>(N, 1), 1, most);
+  // Never less for more tokens, so that room for all sequences is room for some of them.
+  const auto rows = H * std::max(N, std::min(at_once, N * most));
+  return {.splits = static_cast<std::int32_t>(splits),
+          .sums = ctx.scratch->make(DType::f32, {rows, D}),
+          .stats = ctx.scratch->make(DType::f32, {rows, 2})};
 }
 
 bool decode_supports(const ops::AttentionInputs& in) {
@@ -428,7 +431,6 @@ bool decode_supports(const ops::AttentionInputs& in) {
 void decode(Context& ctx, Tensor y, const ops::KeyValueCache& cache, const ops::AttentionInputs& in,
             bool append, const DecodeScratch& scratch, const Problem& p) {
   if (y.count() == 0) return;
-  const auto splits = static_cast<std::int32_t>(scratch.sums.shape[2]);
   const std::int64_t group = p.heads / p.kv_heads, queries = queries_per_block(group);
   visit_activation("attention_cached", in.q.dtype, [&]<class T>() {
     const Arguments<T> arguments{.y = pointer<T>(y),
@@ -440,8 +442,8 @@ void decode(Context& ctx, Tensor y, const ops::KeyValueCache& cache, const ops::
                                  .v = pointer<T>(cache.v),
                                  .k_fresh = append ? pointer<T>(in.k) : nullptr,
                                  .v_fresh = append ? pointer<T>(in.v) : nullptr,
-                                 .splits = splits};
-    const auto blocks = p.tokens * p.kv_heads * ceil_div(group, queries) * splits;
+                                 .splits = scratch.splits};
+    const auto blocks = p.tokens * p.kv_heads * ceil_div(group, queries) * scratch.splits;
     visit_width(p.width, [&]<int kWidth>() {
       visit_queries(queries, [&]<int kQueries>() {
         const auto launch_with = [&]<Loads kLoads>() {
@@ -458,7 +460,7 @@ void decode(Context& ctx, Tensor y, const ops::KeyValueCache& cache, const ops::
               arguments, p);
         };
         if (p.width % Pack<T>::kSize != 0) return launch_with.template operator()<Loads::elements>();
-        if (blocks < splits * state_of(ctx).multiprocessors)
+        if (blocks < scratch.splits * state_of(ctx).multiprocessors)
           return launch_with.template operator()<Loads::packs>();
         launch_with.template operator()<Loads::pipelined>();
       });

@@ -67,8 +67,9 @@ void backward(Context&, const ops::AttentionGradients&, ConstTensor dy, const op
 
 // Few new tokens against long caches: `splits` blocks share each token's keys.
 struct DecodeScratch {
-  Tensor sums;   // (N, H, splits, D): values weighted by exp(score - top)
-  Tensor stats;  // (N, H, splits, 2): top score, sum of the weights
+  std::int32_t splits;
+  Tensor sums;   // (at least N · H · splits, D): values weighted by exp(score - top)
+  Tensor stats;  // (as many, 2): top score, sum of the weights
 };
 DecodeScratch make_decode_scratch(Context&, const ops::AttentionInputs&, const ops::KeyValueCache&,
                                   const ops::AttentionOptions&);

@@ -102,19 +102,4 @@ __device__ __forceinline__ void block_barrier() {
   asm volatile("barrier.sync 1, %0;" ::"n"(kThreads) : "memory");
 }
 
-// A barrier that tells each of its threads whether `mine` held for any.
-template <int kThreads>
-__device__ __forceinline__ bool any_of_block(bool mine) {
-  std::uint32_t any;
-  asm volatile(
-      "{.reg .pred in, out;\n"
-      "setp.ne.u32 in, %1, 0;\n"
-      "barrier.red.or.pred out, 1, %2, in;\n"
-      "selp.u32 %0, 1, 0, out;}"
-      : "=r"(any)
-      : "r"(mine ? 1U : 0U), "n"(kThreads)
-      : "memory");
-  return any != 0;
-}
-
 }  // namespace braid::cuda

@@ -5,7 +5,6 @@
 // columns would leave multiprocessors idle, the blocks of a cluster each sum a piece of K and add up in the
 // order of K through their shared memory. Nothing passes through global memory on the way.
 #pragma once
-#include "braid/backends/cuda/device/approximate.cuh"
 #include "braid/backends/cuda/device/async_copy.cuh"
 #include "braid/backends/cuda/device/cluster.cuh"
 #include "braid/backends/cuda/matmul/few_rows_cut.h"
