@@ -2,23 +2,13 @@
 
 #include "braid/ops/rms_norm.h"
 #include "tests/support/op_errors.h"
+#include "tests/support/rotary_table.h"
 #include "tests/support/trial.h"
 
 namespace braid {
 namespace {
 
 using test::Trial;
-
-constexpr std::int64_t kPositions = 40;
-
-std::optional<ops::RotaryTable> make_table(Context& ctx, test::TestTensors& tensors, DType dtype,
-                                           std::int64_t width) {
-  const Tensor cos = tensors.make(dtype, {kPositions, width / 2}), sin = tensors.make(dtype, cos.shape);
-  std::vector<double> frequencies;
-  for (std::int64_t i = 0; i < width / 2; ++i) frequencies.push_back(1.0 / static_cast<double>(i + 1));
-  ops::rotary_table(ctx, cos, sin, frequencies, 1.25);
-  return ops::RotaryTable{cos, sin};
-}
 
 struct Case {
   std::int64_t tokens, heads, kv_heads, width;
@@ -41,12 +31,13 @@ TEST(NormRotary, BackendsAgree) {
       const auto name = fmt::format("{} tokens, {} and {} heads of {}, {}", c.tokens, c.heads, c.kv_heads,
                                     c.width, rotates ? "rotated" : "not rotated");
       test::expect_backends_agree(name, [&](Trial& t) {
-        const auto table = make_table(t.ctx, t.tensors, t.accumulator(), c.width);
-        const Tensor positions = t.tensors.integers("positions", {c.tokens}, 0, kPositions);
+        const auto table = test::make_rotary_table(t.ctx, t.tensors, t.accumulator(), c.width, 1.25);
+        const Tensor positions = t.tensors.integers("positions", {c.tokens}, 0, test::kRotaryPositions);
         const ops::NormRotaryPart parts[] = {
             make_part(t.tensors, "q", t.dtype, t.accumulator(), c, c.heads),
             make_part(t.tensors, "k", t.dtype, t.accumulator(), c, c.kv_heads)};
-        ops::norm_rotary_forward(t.ctx, parts, rotates ? table : std::nullopt, positions, 1e-6);
+        ops::norm_rotary_forward(t.ctx, parts, rotates ? std::optional(table) : std::nullopt, positions,
+                                 1e-6);
         for (const auto& part : parts) {
           t.result("y", part.y, 2);
           t.result("inverse_rms", part.inverse_rms, part.x.shape[1]);
@@ -59,14 +50,14 @@ TEST(NormRotary, BackendsAgree) {
 TEST(NormRotary, IsItsParts) {
   auto context = test::reference_context();
   test::TestTensors t(3);
-  const auto table = make_table(*context, t, DType::f64, 4);
-  const Tensor positions = t.integers("positions", {5}, 0, kPositions);
+  const auto table = test::make_rotary_table(*context, t, DType::f64, 4, 1.25);
+  const Tensor positions = t.integers("positions", {5}, 0, test::kRotaryPositions);
   const auto part = make_part(t, "q", DType::f64, DType::f64, {5, 3, 3, 4}, 3);
   ops::norm_rotary_forward(*context, {&part, 1}, table, positions, 1e-6);
   const Tensor want = t.make(DType::f64, part.y.shape), inverse_rms = t.make(DType::f64, {5});
   ops::rms_norm_forward(*context, reshaped(want, part.x.shape), inverse_rms, part.x, part.weight,
                         {.epsilon = 1e-6});
-  ops::rotary(*context, want, want, *table, positions, ops::Rotation::forward);
+  ops::rotary(*context, want, want, table, positions, ops::Rotation::forward);
   test::expect_same(part.y, want, "y");
   test::expect_same(part.inverse_rms, inverse_rms, "inverse_rms");
 }
@@ -74,8 +65,8 @@ TEST(NormRotary, IsItsParts) {
 TEST(NormRotary, BadArguments) {
   auto context = test::reference_context();
   test::TestTensors t(1);
-  const auto table = make_table(*context, t, DType::f32, 4);
-  const Tensor positions = t.integers("positions", {5}, 0, kPositions);
+  const auto table = test::make_rotary_table(*context, t, DType::f32, 4);
+  const Tensor positions = t.integers("positions", {5}, 0, test::kRotaryPositions);
   const auto good = make_part(t, "q", DType::f32, DType::f32, {5, 3, 3, 4}, 3);
   const auto refuses = [&](const ops::NormRotaryPart& part, const std::optional<ops::RotaryTable>& with,
                            const ConstTensor& at, const char* text) {
@@ -94,8 +85,8 @@ TEST(NormRotary, BadArguments) {
   bad = good;
   bad.inverse_rms = t.zeros(DType::f64, {5});
   refuses(bad, table, positions, "inverse_rms is");
-  refuses(good, make_table(*context, t, DType::f32, 8), positions, "table.cos is");
-  refuses(good, table, t.integers("short", {4}, 0, kPositions), "positions is");
+  refuses(good, test::make_rotary_table(*context, t, DType::f32, 8), positions, "table.cos is");
+  refuses(good, table, t.integers("short", {4}, 0, test::kRotaryPositions), "positions is");
   test::expect_op_error([&] { ops::norm_rotary_forward(*context, {}, table, positions, 1e-6); },
                         "norm_rotary_forward", "0 parts");
 }

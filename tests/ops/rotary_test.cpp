@@ -5,6 +5,7 @@
 #include "tests/support/cases.h"
 #include "tests/support/gradient_check.h"
 #include "tests/support/op_errors.h"
+#include "tests/support/rotary_table.h"
 #include "tests/support/trial.h"
 
 namespace braid {
@@ -13,23 +14,6 @@ namespace {
 using ops::Rotation;
 using test::Trial;
 
-constexpr std::int64_t kPositions = 40;
-
-std::vector<double> frequencies(std::int64_t width) {
-  std::vector<double> f;
-  for (std::int64_t i = 0; i < width / 2; ++i) {
-    f.push_back(std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(width)));
-  }
-  return f;
-}
-
-ops::RotaryTable make_table(Context& ctx, test::TestTensors& tensors, DType dtype, std::int64_t width,
-                            double factor = 1) {
-  const Tensor cos = tensors.make(dtype, {kPositions, width / 2}), sin = tensors.make(dtype, cos.shape);
-  ops::rotary_table(ctx, cos, sin, frequencies(width), factor);
-  return {cos, sin};
-}
-
 TEST(Rotary, BackendsAgree) {
   for (const auto& c : test::heads_cases()) {
     for (const std::int64_t tokens : {0, 1, 7, 33}) {
@@ -37,9 +21,9 @@ TEST(Rotary, BackendsAgree) {
         for (const bool in_place : {false, true}) {
           const auto name = fmt::format("tokens {} heads {} width {}", tokens, c.heads, c.width);
           test::expect_backends_agree(name, [&](Trial& t) {
-            const auto table = make_table(t.ctx, t.tensors, t.accumulator(), c.width, 1.25);
+            const auto table = test::make_rotary_table(t.ctx, t.tensors, t.accumulator(), c.width, 1.25);
             const Tensor x = t.tensors.normal("x", t.dtype, {tokens, c.heads, c.width});
-            const Tensor positions = t.tensors.integers("positions", {tokens}, 0, kPositions);
+            const Tensor positions = t.tensors.integers("positions", {tokens}, 0, test::kRotaryPositions);
             const Tensor y = in_place ? x : t.tensors.make(t.dtype, x.shape);
             ops::rotary(t.ctx, y, x, table, positions, rotation);
             t.result("cos", table.cos);
@@ -73,9 +57,9 @@ TEST(Rotary, InverseUndoesForward) {
   for (const auto& c : test::heads_cases()) {
     auto context = test::reference_context();
     test::TestTensors t(1);
-    const auto table = make_table(*context, t, DType::f64, c.width);
+    const auto table = test::make_rotary_table(*context, t, DType::f64, c.width);
     const Tensor x = t.normal("x", DType::f64, {9, c.heads, c.width}), y = t.copy_of(x);
-    const Tensor positions = t.integers("positions", {9}, 0, kPositions);
+    const Tensor positions = t.integers("positions", {9}, 0, test::kRotaryPositions);
     ops::rotary(*context, y, y, table, positions, Rotation::forward);
     EXPECT_FALSE(test::is_close(y, x, {1e-3, 1e-3}, "y"));
     ops::rotary(*context, y, y, table, positions, Rotation::inverse);
@@ -96,7 +80,7 @@ TEST(Rotary, QuarterTurn) {
 TEST(Rotary, InverseIsBackwardOfForward) {
   auto context = test::reference_context();
   test::TestTensors t(1);
-  const auto table = make_table(*context, t, DType::f64, 6, 1.5);
+  const auto table = test::make_rotary_table(*context, t, DType::f64, 6, 1.5);
   const Tensor x = t.normal("x", DType::f64, {3, 2, 6}), y = t.make(DType::f64, x.shape);
   const Tensor dy = t.normal("dy", DType::f64, x.shape), dx = t.make(DType::f64, x.shape);
   const Tensor positions = t.of({3, 0, 31});
@@ -113,7 +97,7 @@ TEST(Rotary, InverseIsBackwardOfForward) {
 TEST(Rotary, BadArguments) {
   auto context = test::reference_context();
   test::TestTensors t(1);
-  const auto table = make_table(*context, t, DType::f32, 4);
+  const auto table = test::make_rotary_table(*context, t, DType::f32, 4);
   const Tensor x = t.zeros(DType::f32, {2, 1, 4}), positions = t.of({0, 1});
   const auto call = [&](Tensor y, ConstTensor in, ops::RotaryTable with, ConstTensor at) {
     return [=, &context] { ops::rotary(*context, y, in, with, at, Rotation::forward); };
@@ -124,7 +108,8 @@ TEST(Rotary, BadArguments) {
   expect_op_error(call(x, x, {table.cos, t.zeros(DType::f32, {40, 3})}, positions), "rotary", "table.sin");
   expect_op_error(call(x, x, table, t.of({0})), "rotary", "positions is");
   expect_op_error(call(x, x, table, t.of({0, 40})), "rotary", "positions[1] is 40");
-  expect_op_error([&] { ops::rotary_table(*context, x, x, frequencies(4), 1); }, "rotary_table", "cos is");
+  expect_op_error([&] { ops::rotary_table(*context, x, x, test::rotary_frequencies(4), 1); }, "rotary_table",
+                  "cos is");
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // The norm of query and key projections and the rotation of their heads: a row is read once, stays in the
 // registers of the threads that share it, and is written once. A thread holds both halves of what it rotates.
 #include "braid/backends/cuda/device/early.cuh"
-#include "braid/backends/cuda/device/elements.cuh"
+#include "braid/backends/cuda/device/rotation.cuh"
 #include "braid/backends/cuda/kernels.h"
 #include "braid/backends/cuda/launch.h"
 
@@ -35,7 +35,7 @@ struct Arguments {
   float epsilon;
 };
 
-// Rows are tokens times parts. A position outside the table gives NaN, as in rotary.
+// Rows are tokens times parts.
 template <class L>
 __global__ void __launch_bounds__(L::kThreads)
     norm_rotary_kernel(__grid_constant__ const Arguments<typename L::T> a) {
@@ -71,29 +71,25 @@ __global__ void __launch_bounds__(L::kThreads)
   if (lane == 0 && inside) part.inverse_rms[token] = r;
   const bool rotates = a.cosines != nullptr;
   const std::int64_t position = rotates && inside ? a.positions[token] : 0;
-  const bool known = position >= 0 && position < a.table_rows;
 #pragma unroll
   for (int i = 0; i < L::kItems; ++i) {
     if (i * L::kGroup + lane >= pairs) continue;
     const int c = column(i), within = c % (2 * a.half);
     const auto w1 = load_constant<L::kN>(part.weight + c),
                w2 = load_constant<L::kN>(part.weight + c + a.half);
-    Elements<float, L::kN> cosine, sine;
+    Rotation<L::kN> turn;
+    if (rotates) {
+      turn = load_rotation<L::kN>(a.cosines, a.sines, position, a.table_rows, a.half, within);
+    } else {
 #pragma unroll
-    for (int j = 0; j < L::kN; ++j) {
-      cosine.values[j] = rotates ? nanf("") : 1.0F;
-      sine.values[j] = rotates ? nanf("") : 0.0F;
-    }
-    if (rotates && known) {
-      cosine = load_constant<L::kN>(a.cosines + position * a.half + within);
-      sine = load_constant<L::kN>(a.sines + position * a.half + within);
+      for (int j = 0; j < L::kN; ++j) turn.cosine.values[j] = 1, turn.sine.values[j] = 0;
     }
     Run y1, y2;
 #pragma unroll
     for (int j = 0; j < L::kN; ++j) {
       const float x1 = first[i][j] * r * w1[j], x2 = second[i][j] * r * w2[j];
-      y1.set(j, x1 * cosine[j] - x2 * sine[j]);
-      y2.set(j, x2 * cosine[j] + x1 * sine[j]);
+      y1.set(j, x1 * turn.cosine[j] - x2 * turn.sine[j]);
+      y2.set(j, x2 * turn.cosine[j] + x1 * turn.sine[j]);
     }
     store(part.y + begin + c, y1);
     store(part.y + begin + c + a.half, y2);

@@ -1,5 +1,5 @@
 #include "braid/backends/cuda/device/early.cuh"
-#include "braid/backends/cuda/device/elements.cuh"
+#include "braid/backends/cuda/device/rotation.cuh"
 #include "braid/backends/cuda/kernels.h"
 #include "braid/backends/cuda/launch.h"
 
@@ -37,8 +37,7 @@ struct Rotate {
   float direction;
 };
 
-// A block takes as many tokens as it has threads for, one at least. A position outside the table gives NaN,
-// which shows; the host cannot look.
+// A block takes as many tokens as it has threads for, one at least.
 template <class T, int kN>
 __global__ void __launch_bounds__(kThreads) rotary_kernel(Rotate<T> p) {
   begin_early();
@@ -47,18 +46,11 @@ __global__ void __launch_bounds__(kThreads) rotary_kernel(Rotate<T> p) {
   const std::int64_t token = std::int64_t{blockIdx.x} * at_once + (at_once > 1 ? thread / all : 0);
   if (token >= p.tokens || (at_once > 1 && thread >= at_once * all)) return;
   const std::int64_t position = p.positions[token];
-  const bool known = position >= 0 && position < p.table_rows;
   for (int i = at_once > 1 ? thread % all : thread; i < all; i += kThreads) {
     const int head = i / runs, c = i % runs * kN;
     const std::int64_t at = (token * p.heads + head) * 2 * p.half + c;
     const auto a = load<kN>(p.x + at), b = load<kN>(p.x + at + p.half);
-    Elements<float, kN> cosine, sine;
-#pragma unroll
-    for (int j = 0; j < kN; ++j) cosine.values[j] = sine.values[j] = nanf("");
-    if (known) {
-      cosine = load_constant<kN>(p.cosines + position * p.half + c);
-      sine = load_constant<kN>(p.sines + position * p.half + c);
-    }
+    const auto [cosine, sine] = load_rotation<kN>(p.cosines, p.sines, position, p.table_rows, p.half, c);
     Elements<T, kN> first, second;
 #pragma unroll
     for (int j = 0; j < kN; ++j) {

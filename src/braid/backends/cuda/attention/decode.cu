@@ -17,12 +17,17 @@ template <int kQueries>
 constexpr int kKeysAtOnce = kQueries;
 constexpr std::int32_t kLeastChunk = 64;  // keys that make a block worth its start
 constexpr std::int64_t kMostSplits = 128;
-constexpr std::int64_t kResident =
-    4;  // blocks of a multiprocessor; a second wave would pay every start and end again
+// Blocks of a multiprocessor at once; a second wave would pay every start and end again.
+constexpr std::int64_t kResident = 4;
 
 // Query heads of a group that one block takes, so that it reads each key for all of them: a power of two.
 std::int64_t queries_per_block(std::int64_t group) {
   return group >= kMostQueries ? kMostQueries : group > 1 ? 2 : 1;
+}
+// Blocks of a token, were its keys not split.
+std::int64_t blocks_of_token(std::int64_t heads, std::int64_t kv_heads) {
+  const auto group = heads / kv_heads;
+  return kv_heads * ceil_div(group, queries_per_block(group));
 }
 
 // How the keys that a query sees are cut: `used` splits get some, those after them none.
@@ -409,11 +414,10 @@ void visit_queries(std::int64_t queries, F&& f) {
 
 DecodeScratch make_decode_scratch(Context& ctx, const ops::AttentionInputs& in,
                                   const ops::KeyValueCache& cache, const ops::AttentionOptions& options) {
-  const auto N = in.q.shape[0], H = in.q.shape[1], D = in.q.shape[2], Hkv = in.k.shape[1], group = H / Hkv;
+  const auto N = in.q.shape[0], H = in.q.shape[1], D = in.q.shape[2];
   const auto capacity = cache.k.shape[1];
   const auto keys = options.window == 0 ? capacity : std::min(capacity, options.window);
-  const auto whole = Hkv * ceil_div(group, queries_per_block(group));  // blocks of a token without splitting
-  const auto at_once = kResident * state_of(ctx).multiprocessors / std::max<std::int64_t>(whole, 1);
+  const auto at_once = kResident * state_of(ctx).multiprocessors / blocks_of_token(H, in.k.shape[1]);
   const auto most = std::min(ceil_div(keys, kLeastChunk), kMostSplits);
   const auto splits = std::clamp<std::int64_t>(at_once / std::max<std::int64_t>(N, 1), 1, most);
   // Never less for more tokens, so that room for all sequences is room for some of them.
@@ -424,14 +428,13 @@ DecodeScratch make_decode_scratch(Context& ctx, const ops::AttentionInputs& in,
 }
 
 bool decode_supports(const ops::AttentionInputs& in) {
-  const auto kv_heads = in.k.shape[1], group = in.q.shape[1] / kv_heads;
-  return in.q.shape[0] * kv_heads * ceil_div(group, queries_per_block(group)) <= State::kMeetings;
+  return in.q.shape[0] * blocks_of_token(in.q.shape[1], in.k.shape[1]) <= State::kMeetings;
 }
 
 void decode(Context& ctx, Tensor y, const ops::KeyValueCache& cache, const ops::AttentionInputs& in,
             bool append, const DecodeScratch& scratch, const Problem& p) {
   if (y.count() == 0) return;
-  const std::int64_t group = p.heads / p.kv_heads, queries = queries_per_block(group);
+  const auto queries = queries_per_block(p.heads / p.kv_heads);
   visit_activation("attention_cached", in.q.dtype, [&]<class T>() {
     const Arguments<T> arguments{.y = pointer<T>(y),
                                  .sums = pointer<float>(scratch.sums),
@@ -443,7 +446,7 @@ void decode(Context& ctx, Tensor y, const ops::KeyValueCache& cache, const ops::
                                  .k_fresh = append ? pointer<T>(in.k) : nullptr,
                                  .v_fresh = append ? pointer<T>(in.v) : nullptr,
                                  .splits = scratch.splits};
-    const auto blocks = p.tokens * p.kv_heads * ceil_div(group, queries) * scratch.splits;
+    const auto blocks = p.tokens * blocks_of_token(p.heads, p.kv_heads) * scratch.splits;
     visit_width(p.width, [&]<int kWidth>() {
       visit_queries(queries, [&]<int kQueries>() {
         const auto launch_with = [&]<Loads kLoads>() {
