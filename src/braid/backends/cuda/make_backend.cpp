@@ -3,7 +3,7 @@
 #include "braid/backends/backends.h"
 #include "braid/backends/cuda/attention/cudnn.h"
 #include "braid/backends/cuda/kernels.h"
-#include "braid/backends/cuda/pinned_writes.h"
+#include "braid/backends/cuda/pinned_copies.h"
 #include "braid/backends/cuda/state.h"
 
 namespace braid::cuda {
@@ -39,11 +39,7 @@ class DeviceMemory final : public Memory {
     if (bytes != 0) writes_.write(state_->stream, to, host, bytes);
   }
   void read(void* host, const void* from, std::size_t bytes) override {
-    if (bytes != 0) {
-      check_cuda(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, state_->stream),
-                 "copy to the host");
-    }
-    check_cuda(cudaStreamSynchronize(state_->stream), "work on the device");
+    reads_.read(state_->stream, host, from, bytes);
   }
   void zero(void* data, std::size_t bytes) override {
     if (bytes != 0) check_cuda(cudaMemsetAsync(data, 0, bytes, state_->stream), "memset");
@@ -52,6 +48,7 @@ class DeviceMemory final : public Memory {
  private:
   std::shared_ptr<State> state_;
   PinnedWrites writes_;
+  PinnedRead reads_;
 };
 
 class Graph final : public Recording {

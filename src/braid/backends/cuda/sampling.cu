@@ -37,6 +37,12 @@ __device__ __forceinline__ Bits order_of(double logit) {
   return bits >> 63 != 0 ? bits : ~bits & (kLast >> 1);
 }
 
+// The same of a logit as it is.
+__device__ __forceinline__ std::uint32_t order_of(float logit) {
+  const std::uint32_t bits = __float_as_uint(logit == 0 ? 0.0F : logit);  // -0 equals 0
+  return bits >> 31 != 0 ? bits : ~bits & 0x7fffffffU;
+}
+
 // A place in the row's order: equal logits by id.
 struct Place {
   Bits order, id;
@@ -251,7 +257,34 @@ __device__ bool penalize(Shared& shared, const Arguments& a, std::int64_t s, dou
   return true;
 }
 
+// Greedy without a penalty: one look at the logits.
+__device__ std::int32_t best_of(Shared& shared, const Arguments& a, std::int64_t s) {
+  constexpr std::uint32_t kLoads = 8;
+  const float* logits = a.logits + s * a.row;
+  const std::uint32_t first = blockIdx.x % kBlocks * kThreads + threadIdx.x;
+  // The first: a logit's order, then its id; the second: whether all are numbers.
+  Minima<2> least{{kLast, 1}};
+  for (std::uint32_t begin = first; begin < a.vocabulary; begin += kLoads * kStep) {
+    float x[kLoads];
+#pragma unroll
+    for (std::uint32_t i = 0; i < kLoads; ++i) {
+      const std::uint32_t id = begin + i * kStep;
+      x[i] = id < a.vocabulary ? logits[id] : -INFINITY;
+    }
+#pragma unroll
+    for (std::uint32_t i = 0; i < kLoads; ++i) {
+      if (!(x[i] < INFINITY)) least.of[1] = 0;
+      least.of[0] = min(least.of[0], Bits{order_of(x[i])} << 32 | (begin + i * kStep));
+    }
+  }
+  least = least_of(shared, least);
+  if (least.of[1] == 0) return ops::kNotANumber;
+  if (least.of[0] >> 32 == Bits{order_of(-float{INFINITY})}) return ops::kAllImpossible;
+  return static_cast<std::int32_t>(least.of[0] & 0xffffffffU);
+}
+
 __device__ std::int32_t draw(Shared& shared, const Arguments& a, std::int64_t s) {
+  if (a.temperature[s] == 0 && a.repetition_penalty[s] == 1) return best_of(shared, a, s);
   double* values = a.values + s * a.vocabulary;
   Bits* weights = a.weights + s * a.vocabulary;
   const std::uint32_t count = a.vocabulary;
@@ -261,7 +294,7 @@ __device__ std::int32_t draw(Shared& shared, const Arguments& a, std::int64_t s)
   for_tokens(values, nullptr, count,
              [&](std::uint32_t, double value, Bits) { best.of[0] = min(best.of[0], order_of(value)); });
   const Bits best_order = least_of(shared, best).of[0];
-  if (best_order == order_of(-INFINITY)) return ops::kAllImpossible;
+  if (best_order == order_of(-double{INFINITY})) return ops::kAllImpossible;
   Minima<1> best_id{{kLast}};
   for_tokens(values, nullptr, count, [&](std::uint32_t id, double value, Bits) {
     if (order_of(value) == best_order) best_id.of[0] = min(best_id.of[0], Bits{id});

@@ -1,4 +1,4 @@
-// The host's bytes on their way to the device, by way of page-locked memory.
+// Bytes between host and device, by way of page-locked memory.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -26,6 +26,22 @@ class PinnedWrites {
   };
   std::array<Slot, kSlots> slots_;
   std::size_t next_ = 0;
+};
+
+// Reads what all work given to the stream before leaves, and waits for it; a few bytes, as of drawn tokens,
+// without what the driver does to copy into other memory.
+class PinnedRead {
+ public:
+  PinnedRead() = default;
+  ~PinnedRead();
+  PinnedRead(const PinnedRead&) = delete;
+  PinnedRead& operator=(const PinnedRead&) = delete;
+
+  void read(cudaStream_t stream, void* host, const void* from, std::size_t bytes);
+
+ private:
+  static constexpr std::size_t kMost = 4096;  // bytes; beyond, the host's second copy costs as much
+  void* data_ = nullptr;
 };
 
 }  // namespace braid::cuda

@@ -1,4 +1,4 @@
-#include "braid/backends/cuda/pinned_writes.h"
+#include "braid/backends/cuda/pinned_copies.h"
 
 #include <algorithm>
 #include <bit>
@@ -42,6 +42,19 @@ void PinnedWrites::write(cudaStream_t stream, void* to, const void* host, std::s
   }
   check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream), "copy to the device");
   if (from == slot.data) check_cuda(cudaEventRecord(slot.taken, stream), "event");
+}
+
+PinnedRead::~PinnedRead() { cudaFreeHost(data_); }
+
+void PinnedRead::read(cudaStream_t stream, void* host, const void* from, std::size_t bytes) {
+  const bool few = bytes != 0 && bytes <= kMost;
+  if (few && data_ == nullptr) check_cuda(cudaMallocHost(&data_, kMost), "page-locked memory");
+  if (bytes != 0) {
+    check_cuda(cudaMemcpyAsync(few ? data_ : host, from, bytes, cudaMemcpyDeviceToHost, stream),
+               "copy to the host");
+  }
+  check_cuda(cudaStreamSynchronize(stream), "work on the device");
+  if (few) std::memcpy(host, data_, bytes);
 }
 
 }  // namespace braid::cuda
