@@ -38,10 +38,12 @@ def parse_arguments():
     parser.add_argument("--lengths", type=int, nargs=3, default=[length for _, length, _ in CASES],
                         help="tokens of a row in the three cases")
     parser.add_argument("--models", nargs="*", default=["transformer", "hybrid"], choices=["hybrid", "transformer"])
+    parser.add_argument("--cases", type=int, nargs="*", default=[0, 1, 2], choices=[0, 1, 2], help="places in that list")
     parser.add_argument("--seconds", type=float, default=2, help="of measured steps for each row of the table")
     parser.add_argument("--most-seconds", type=float, default=120, help="no row is begun after that time")
     parser.add_argument("--device", default="cuda", help="cpu: only to see that the models build and train")
     parser.add_argument("--compile", type=int, metavar="WORKERS", help="only fill Triton's cache, within --most-seconds")
+    parser.add_argument("--seven-b", action="store_true", help="with --compile: also for transformers_cuda.py's defaults")
     parser.add_argument("--share", type=int, default=None, help=argparse.SUPPRESS)  # of the compiling, this worker's
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", metavar="FILE")
@@ -122,7 +124,7 @@ def measure(model, name, words, length, weights, arguments):
 def compile_in_parallel(arguments):
     """Starts the workers and ends those that have not finished in time."""
     begin = time.perf_counter()
-    workers = [subprocess.Popen([sys.executable, __file__, "--compile", str(arguments.compile), "--share", str(share)],
+    workers = [subprocess.Popen([sys.executable, *sys.argv, "--share", str(share)],
                                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
                for share in range(arguments.compile)]
     finished, error = 0, ""
@@ -135,6 +137,19 @@ def compile_in_parallel(arguments):
             worker.kill()
             worker.communicate()
     print(f"{finished} of {len(workers)} workers compiled everything in {time.perf_counter() - begin:.0f} s {error}")
+
+
+def compile_seven_b():
+    """FLA's calls at the 7B's shapes: prompts with the state out, one token with it in and out, forward and backward."""
+    import fla_cuda as shapes
+    from fla.ops.gated_delta_rule import chunk_gated_delta_rule, fused_recurrent_gated_delta_rule
+    with torch.inference_mode():
+        for batch, length in ((1, 8192), (1, 1024), (16, 1024)):
+            q, k, v, g, beta, _ = shapes.random_inputs(batch, length, 1)
+            chunk_gated_delta_rule(q=q, k=k, v=v, g=g, beta=beta, output_final_state=True, use_qk_l2norm_in_kernel=True)
+        for batch in (1, 16):
+            shapes.run(fused_recurrent_gated_delta_rule, shapes.random_inputs(batch, 1, 1))
+    shapes.train_call(chunk_gated_delta_rule, shapes.random_inputs(1, 8192, 1))()
 
 
 def compile_share(arguments):
@@ -155,10 +170,12 @@ def compile_share(arguments):
 
     Autotuner.run = run_rotated
     Autotuner.do_bench = property(lambda self: call_once)
-    name, length, words = CASES[0]
     with peer.without_guard(128):
-        for weights in (torch.float32, torch.bfloat16):
-            Training("hybrid", words, arguments.batch, length, weights, "cuda").step()
+        for case in arguments.cases:  # l2norm's key holds the number of tokens in steps, so lengths differ
+            for weights in (torch.float32, torch.bfloat16):
+                Training("hybrid", CASES[case][2], arguments.batch, arguments.lengths[case], weights, "cuda").step()
+        if arguments.seven_b:
+            compile_seven_b()
     torch.cuda.synchronize()
 
 
@@ -178,6 +195,7 @@ def main():
     print(f"gdn={gdn} conv={conv} batch={arguments.batch}", flush=True)
     rows, begin, guard = [], time.perf_counter(), contextlib.ExitStack()
     cases = [(name, length, words) for (name, _, words), length in zip(CASES, arguments.lengths)]
+    cases = [cases[case] for case in arguments.cases]
     with guard:
         for model in arguments.models:
             for name, length, words in cases:
