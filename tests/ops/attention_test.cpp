@@ -192,6 +192,8 @@ std::vector<CachedCase> cached_cases() {
     many[1][s] = s % 12 == 0 ? 130 : 1;
     many[3][s] = s % 9 == 0 ? 0 : 1;
   }
+  std::vector<test::Lengths> two_long(4, test::Lengths(70, 1));
+  two_long[0][5] = 130, two_long[0][69] = 63, two_long[2][3] = 0;
   const std::vector<test::Lengths> long_parts{{300, 256}, {0, 260}, {384, 1}, {1, 0}, {129, 383}};
   return {{0, 40, decode},
           {0, 64, ragged},
@@ -211,6 +213,10 @@ std::vector<CachedCase> cached_cases() {
           {120, 120 + 162 - 1, many, 4, 2, 96},
           {0, 300, many, 8, 2, 128},
           {0, 300, many, 5, 1, 32},
+          {0, 170, two_long, 3, 3, 128},
+          {0, 170, two_long, 2, 2, 16},
+          {0, 170, two_long, 9, 1, 72},
+          {0, 170, two_long, 2, 2, 256},
           // Prompts and long parts of them; with windows, as long as no ring has wrapped.
           {0, 900, long_parts, 4, 2, 64},
           {100, 900, long_parts, 2, 1, 128},
@@ -274,6 +280,55 @@ TEST(AttentionCached, BackendsAgree) {
                                 [&](Trial& t) { run_cached(t, c, CachedRun::lengths_unknown); });
     test::expect_backends_agree(to_string(c) + ", lengths known",
                                 [&](Trial& t) { run_cached(t, c, CachedRun::lengths_known); });
+  }
+}
+
+// Together the sequences share out a GPU by their keys, each alone is cut on its own: long enough that every
+// place of a multiprocessor's ring is filled several times.
+TEST(AttentionCached, CudaSequencesTogetherEqualEachAlone) {
+  if (!test::testing_cuda()) GTEST_SKIP() << "BRAID_TEST_BACKEND is not cuda";
+  test::TestContext& context = test::cuda_context();
+  struct Case {
+    std::int64_t sequences, heads, kv_heads, width, window, capacity;
+  };
+  for (const Case& c : {Case{48, 3, 3, 128, 0, 1300},
+                        {70, 2, 2, 256, 0, 700},
+                        {48, 6, 3, 64, 1000, 1003},
+                        {70, 18, 2, 72, 1000, 1200}}) {
+    test::TestTensors t(3, DType::bf16, test::Contents::real, context.backend().memory);
+    const Shape slots{c.sequences, c.capacity, c.kv_heads, c.width}, keys{c.sequences, c.kv_heads, c.width};
+    const ops::KeyValueCache cache{t.normal("k cache", DType::bf16, slots),
+                                   t.normal("v cache", DType::bf16, slots)};
+    const Tensor q = t.normal("q", DType::bf16, {c.sequences, c.heads, c.width}, {.scale = 2});
+    const Tensor k = t.normal("k", DType::bf16, keys), v = t.normal("v", DType::bf16, keys);
+    const Tensor together = t.make(DType::bf16, q.shape), alone = t.make(DType::bf16, q.shape);
+    std::vector<std::int32_t> lengths;
+    for (std::int64_t s = 0; s < c.sequences; ++s) {
+      const auto most = c.window == c.capacity - 3 ? 3 * c.capacity : c.capacity - 1;
+      lengths.push_back(static_cast<std::int32_t>(s == 5 ? 0 : most - s * s * 7 % (most / 2)));
+    }
+    Context ctx = *context;
+    const auto run = [&](std::int64_t first, std::int64_t count, const Tensor& y) {
+      auto segments = t.segments(std::vector<std::int64_t>(static_cast<std::size_t>(count), 1));
+      segments.longest = 1;
+      const std::vector<std::int32_t> theirs(lengths.begin() + first, lengths.begin() + first + count);
+      ops::attention_cached(ctx, rows_of(y, first, count),
+                            {rows_of(cache.k, first, count), rows_of(cache.v, first, count)},
+                            {rows_of(q, first, count), rows_of(k, first, count), rows_of(v, first, count)},
+                            segments, t.of(theirs), {.window = c.window});
+    };
+    run(0, c.sequences, together);
+    for (std::int64_t s = 0; s < c.sequences; ++s) run(s, 1, alone);
+    const auto name = fmt::format("{} sequences, heads {}/{}, width {}, window {}", c.sequences, c.heads,
+                                  c.kv_heads, c.width, c.window);
+    test::expect_close(t.on_host(together), t.on_host(alone), {4e-3, 3e-2}, name);
+    const Tensor ahead = t.make(DType::bf16, q.shape);
+    ctx.fetch = Fetch::ahead;
+    run(0, c.sequences, ahead);
+    test::expect_same(t.on_host(ahead), t.on_host(together), name + ", caches fetched ahead");
+    for (std::int64_t s = 0; s < 3; ++s) run(s, 1, ahead);
+    test::expect_same(rows_of(t.on_host(ahead), 0, 3), rows_of(t.on_host(alone), 0, 3),
+                      name + ", each alone, fetched ahead");
   }
 }
 

@@ -61,10 +61,30 @@ TEST(DeltaMixer, BackendsAgree) {
                         {2, 2, 4, 24, 48, 4},
                         {2, 2, 2, 24, 48, 3},
                         {2, 2, 2, 7, 9, 4},
-                        {301, 1, 1, 16, 32, 4},  // more heads than run at once
+                        {1101, 1, 1, 16, 32, 4},  // more heads than run at once, and than wait in a ring
                         {110, 6, 6, 40, 64, 4},
-                        {10, 30, 30, 96, 192, 4}}) {
+                        {14, 30, 30, 96, 192, 4}}) {
     test::expect_backends_agree(to_string(c), [&](Trial& t) { run(t, c); });
+  }
+}
+
+// States that are fetched before their turn are the same states: few heads, and more than run at once.
+TEST(DeltaMixer, CudaFetchingAheadChangesNoBits) {
+  if (!test::testing_cuda()) GTEST_SKIP() << "BRAID_TEST_BACKEND is not cuda";
+  test::TestContext& context = test::cuda_context();
+  for (const std::int64_t sequences : {2, 14}) {
+    const Case c{sequences, 30, 30, 96, 192, 4};
+    const auto fetching = [&](Fetch fetch) {
+      return test::run_on(
+          context, DType::bf16, 7,
+          [&](Trial& t) {
+            t.ctx.fetch = fetch;
+            run(t, c);
+            t.ctx.fetch = Fetch::in_turn;
+          },
+          DType::bf16);
+    };
+    test::expect_results_same(fetching(Fetch::ahead), fetching(Fetch::in_turn), to_string(c));
   }
 }
 

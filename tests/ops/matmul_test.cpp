@@ -304,13 +304,13 @@ TEST(Matmul, CudaConstantWeightsChangeNoBits) {
     const Tensor weight = tensors.normal(name("weight"), DType::bf16, {columns, 2056});
     const Tensor first = tensors.make(DType::f32, {16, columns});
     ops::matmul(ctx, first, x, weight, {.b = Transpose::yes});
-    ctx.weights = Weights::constant;
+    ctx.fetch = Fetch::ahead;
     for (int repeat = 0; repeat < 20; ++repeat) {
       const Tensor again = tensors.make(DType::f32, {16, columns});
       ops::matmul(ctx, again, x, weight, {.b = Transpose::yes});
       test::expect_same(tensors.on_host(again), tensors.on_host(first), name("columns"));
     }
-    ctx.weights = Weights::may_change;
+    ctx.fetch = Fetch::in_turn;
   }
 }
 

@@ -15,9 +15,10 @@ struct BackendState {
 // strict: each row's bits also do not depend on which other rows are in the call.
 enum class Arithmetic : std::uint8_t { fast, strict };
 
-// constant: nothing given to the device since the host last wrote or read its memory writes the weights of
-// matrix products, so that kernels may fetch them before their turn.
-enum class Weights : std::uint8_t { may_change, constant };
+// ahead: kernels may fetch weights, segment offsets, and what sequences left behind (caches, their lengths,
+// recurrent states) before their turn, since nothing given to the device since the host last wrote or read
+// its memory writes these, but one op each state.
+enum class Fetch : std::uint8_t { in_turn, ahead };
 
 struct Context {
   Device device = Device::cpu;
@@ -26,7 +27,7 @@ struct Context {
   BackendState* state = nullptr;
   Arithmetic arithmetic = Arithmetic::fast;
   Memory* memory = nullptr;  // what the tensors lie in; null on dry runs
-  Weights weights = Weights::may_change;
+  Fetch fetch = Fetch::in_turn;
 };
 
 }  // namespace braid

@@ -175,7 +175,7 @@ ConstTensor Session::extend_in_place(const std::vector<std::vector<std::int32_t>
   Arena work(work_buffer_), scratch(scratch_buffer_);
   Context ctx = backend_.context(scratch);
   const Inputs inputs = upload_inputs(ctx, work, call);
-  ctx.weights = Weights::constant;  // whoever changes them does so before this upload
+  ctx.fetch = Fetch::ahead;  // whoever changes weights does so before this upload
   const bool one_each = call.longest == 1 && static_cast<std::int64_t>(call.ids.size()) == options_.sequences;
   const ConstTensor logits = one_each ? decode(ctx, work, inputs) : run(ctx, work, inputs);
   for (std::size_t s = 0; s < tokens.size(); ++s) lengths_[s] += static_cast<std::int32_t>(tokens[s].size());

@@ -36,10 +36,10 @@ struct Backend {
 
   NumericalEvents numerical_events() const { return count_events ? count_events() : NumericalEvents{}; }
   Context context(Arena& scratch) const {
-    return {device, &ops, &scratch, state.get(), arithmetic, memory.get(), Weights::may_change};
+    return {device, &ops, &scratch, state.get(), arithmetic, memory.get(), Fetch::in_turn};
   }
   Context measuring_context(Arena& scratch) const {
-    return {Device::dry, &dry, &scratch, state.get(), arithmetic, nullptr, Weights::may_change};
+    return {Device::dry, &dry, &scratch, state.get(), arithmetic, nullptr, Fetch::in_turn};
   }
   // Activations that go with matrices of this dtype: a CPU computes in f32 (f64) whatever the matrices are
   // kept in.

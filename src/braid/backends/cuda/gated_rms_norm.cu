@@ -16,7 +16,8 @@ void gated_rms_norm_forward(Context& ctx, Tensor y, Tensor inverse_rms, ConstTen
                                               .weight = pointer<float>(weight),
                                               .rows = x.shape[0],
                                               .width = static_cast<int>(x.shape[1]),
-                                              .epsilon = static_cast<float>(options.epsilon)});
+                                              .epsilon = static_cast<float>(options.epsilon),
+                                              .ahead = ctx.fetch == Fetch::ahead});
   });
 }
 

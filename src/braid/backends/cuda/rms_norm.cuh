@@ -57,15 +57,26 @@ struct Forward {
   std::int64_t rows;
   int width;
   float epsilon;
+  bool ahead;  // the weight may be read before the kernel's turn
 };
 
 template <class L, bool kGated>
 __global__ void __launch_bounds__(L::kThreads) forward_kernel(Forward<typename L::T> p) {
   __shared__ float shared[L::kThreads / 32];
-  begin_early();
   const Place<L> place;
   const std::int64_t row = std::int64_t{blockIdx.x} * L::kRows + place.group, at = row * p.width;
   const int width = row < p.rows ? p.width : 0;  // rows past the end have no columns
+  let_next_start();
+  if (!p.ahead) wait_for_earlier();
+  // Behind the wait, what must come from far waits for all that the next product fetches ahead.
+  Elements<float, L::kN> weight[L::kItems];
+#pragma unroll
+  for (int i = 0; i < L::kItems; ++i) {
+    const int c = place.column(i);
+    if (c < width) weight[i] = load_constant<L::kN>(p.weight + c);
+    if (c < width && p.ahead && p.addend != nullptr) keep_in_l2(p.addend + at + c);
+  }
+  if (p.ahead) wait_for_earlier();
   Elements<typename L::T, L::kN> x[L::kItems], gate[L::kItems];
 #pragma unroll
   for (int i = 0; i < L::kItems; ++i) {
@@ -89,12 +100,11 @@ __global__ void __launch_bounds__(L::kThreads) forward_kernel(Forward<typename L
   for (int i = 0; i < L::kItems; ++i) {
     const int c = place.column(i);
     if (c >= width) continue;
-    const auto weight = load_constant<L::kN>(p.weight + c);
     Elements<typename L::T, L::kN> y, before{};
     if (p.addend != nullptr) before = load<L::kN>(p.addend + at + c);
 #pragma unroll
     for (int j = 0; j < L::kN; ++j) {
-      float normed = x[i][j] * r * weight[j];
+      float normed = x[i][j] * r * weight[i][j];
       if constexpr (kGated) normed *= silu(gate[i][j]);
       y.set(j, p.addend != nullptr ? before[j] + normed : normed);
     }
@@ -205,7 +215,8 @@ template <bool kGated, class T>
 void launch_forward(Context& ctx, const char* op, const Forward<T>& arguments) {
   visit_layout<T>(op, arguments.width, [&]<class L>() {
     const auto blocks = static_cast<unsigned>(ceil_div(arguments.rows, L::kRows));
-    launch_early(ctx, op, forward_kernel<L, kGated>, {dim3(blocks), L::kThreads}, arguments);
+    launch_early(ctx, op, forward_kernel<L, kGated>,
+                 {.grid = dim3(blocks), .threads = L::kThreads, .tokens = arguments.rows}, arguments);
   });
 }
 

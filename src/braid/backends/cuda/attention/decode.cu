@@ -1,11 +1,7 @@
 // Few new tokens against long caches: the keys of each token are split among blocks (flash decoding); the one
 // that ends last joins their partial softmaxes, in the order of the keys. Bound by reading the cache once: 2
-// · length · Hkv · D elements a sequence.
-#include "braid/backends/cuda/attention/tiles.cuh"
-#include "braid/backends/cuda/device/early.cuh"
-#include "braid/backends/cuda/device/math.cuh"
-#include "braid/backends/cuda/device/segments.cuh"
-#include "braid/backends/cuda/device/tensor_core.cuh"
+// · length · Hkv · D elements a sequence. Many tokens of bf16: decode_stream.cu.
+#include "braid/backends/cuda/attention/decode.cuh"
 
 namespace braid::cuda::flash {
 namespace {
@@ -45,14 +41,6 @@ struct Cut {
     return min(chunk, keys - begin(split));
   }
 };
-
-struct Token {
-  std::int32_t segment, position;
-};
-__device__ __forceinline__ Token token_at(const Problem& p, std::int64_t n) {
-  const std::int32_t s = DeviceSegments{p.offsets, p.segments}.segment_of(n);
-  return {s, p.lengths[s] + static_cast<std::int32_t>(n) - p.offsets[s]};
-}
 
 // exp(x), x <= 0
 template <class T>
@@ -94,60 +82,6 @@ struct Row {
   }
 };
 
-// Keys and values on their way into shared memory, which holds more bytes in flight than registers could.
-// Each warp copies the rows of its own teams, whole lines of the cache by neighbouring lanes, and waits for
-// nobody.
-template <class R, int kUnroll>
-struct Pipeline {
-  static constexpr int kRowPacks = R::kLanes * R::kPacks, kRows = 32 / R::kLanes;  // of a warp, in one step
-  static constexpr int kPieces = 2 * kUnroll;  // kUnroll keys of every team, then their values
-  static constexpr int kPieceBytes = kRows * kRowPacks * 16,
-                       kStageBytes = kPieces * kPieceBytes;  // of a warp
-  static constexpr int kStages = std::clamp(48 * 1024 / (kStageBytes * (kThreads / 32)), 2, 4);
-  static constexpr int kBytes = kStages * kStageBytes * (kThreads / 32);
-  SharedAddress memory;  // of the warp
-
-  __device__ __forceinline__ Pipeline(SharedAddress block_memory)
-      : memory(block_memory + static_cast<SharedAddress>(threadIdx.x / 32 * (kStages * kStageBytes))) {}
-  // Where a pack of a row lies. Lanes of several rows read at once: rows are permuted so that they meet in no
-  // bank.
-  __device__ __forceinline__ SharedAddress address(int stage, int piece, int row, int pack) const {
-    const int swizzle = R::kLanes < 8 ? row % std::max(8 / R::kLanes, 1) * R::kLanes : 0;
-    return memory + static_cast<SharedAddress>(stage * kStageBytes + piece * kPieceBytes +
-                                               (row * kRowPacks + (pack ^ swizzle)) * 16);
-  }
-  // Key and value number u of every team: `row_of` gives the offset of a team's row, negative for none.
-  template <class T, class RowOf>
-  __device__ __forceinline__ void ask(int stage, int u, const T* keys, const T* values, std::int32_t width,
-                                      RowOf&& row_of) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-    for (int i = 0; i < R::kPacks; ++i) {
-      const int at = i * 32 + lane, row = at / kRowPacks, pack = at % kRowPacks;
-      const std::int64_t offset = row_of(row);
-      const bool valid = offset >= 0 && pack * R::kPack < width;
-      const std::int64_t from = valid ? offset + pack * R::kPack : 0;
-      copy_async(address(stage, u, row, pack), keys + from, valid);
-      copy_async(address(stage, kUnroll + u, row, pack), values + from, valid);
-    }
-  }
-  __device__ __forceinline__ void take(int stage, int piece, R& row) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-    for (int i = 0; i < R::kPacks; ++i) {
-      const void* from =
-          __cvta_shared_to_generic(address(stage, piece, lane / R::kLanes, lane % R::kLanes + i * R::kLanes));
-      row.packs[i] = *static_cast<const typename R::Whole*>(from);
-    }
-  }
-};
-
-enum class Loads : std::uint8_t {
-  elements,   // one by one: rows are not whole packs
-  packs,      // few blocks, whose first loads are nearly all
-  pipelined,  // many
-};
-
 template <class T>
 struct Arguments {
   T* y;
@@ -157,6 +91,7 @@ struct Arguments {
   T *k, *v;                    // the caches
   const T *k_fresh, *v_fresh;  // (N, Hkv, D): not in the caches yet, but put there; null: they are
   std::int32_t splits;
+  bool ahead;  // lengths may be read before the kernel's turn
 };
 
 // One query's softmax over the keys that one team saw.
@@ -268,18 +203,16 @@ __device__ __forceinline__ void finish(const Arguments<T>& a, const Problem& p, 
 
 // One block per token, key/value head, kQueries of its query heads, and split. Teams of lanes take keys in
 // turn, each with its own running softmax; shared memory joins them.
-template <class T, int kWidth, int kQueries, Loads kLoads>
-__global__ void __launch_bounds__(kThreads, kLoads == Loads::pipelined && kWidth * kQueries <= 128 ? 4 : 1)
-    split_kernel(Arguments<T> a, Problem p) {
-  using R = Row<T, kWidth, kQueries, kLoads != Loads::elements>;
+template <class T, int kWidth, int kQueries, bool kWhole>
+__global__ void __launch_bounds__(kThreads) split_kernel(Arguments<T> a, Problem p) {
+  using R = Row<T, kWidth, kQueries, kWhole>;
   constexpr int kTeams = kThreads / R::kLanes, kUnroll = kKeysAtOnce<kQueries>;
-  // The pipeline's stages, or the teams' sums when it is done.
-  extern __shared__ __align__(16) unsigned char memory[];
-  auto* team_sums = reinterpret_cast<float(*)[kQueries][kWidth]>(memory);
+  __shared__ float team_sums[kTeams][kQueries][kWidth];
   __shared__ float team_top[kTeams][kQueries], team_total[kTeams][kQueries];
   __shared__ bool is_last;
   const Teams<kTeams, kQueries, kWidth> teams{team_sums, team_top, team_total, &is_last};
-  begin_early();
+  let_next_start();
+  if (!a.ahead) wait_for_earlier();
 
   const std::int32_t group = p.heads / p.kv_heads, query_blocks = (group + kQueries - 1) / kQueries;
   auto block = static_cast<std::int32_t>(blockIdx.x);
@@ -290,6 +223,7 @@ __global__ void __launch_bounds__(kThreads, kLoads == Loads::pipelined && kWidth
   const std::int32_t kv_head = block % p.kv_heads, n = block / p.kv_heads;
   const Token token = token_at(p, n);
   const Cut cut(p, token.position, a.splits);
+  if (a.ahead) wait_for_earlier();
   if (split >= cut.used) return;
 
   const int lane = static_cast<int>(threadIdx.x) % R::kLanes,
@@ -328,49 +262,15 @@ __global__ void __launch_bounds__(kThreads, kLoads == Loads::pipelined && kWidth
   };
   const std::int32_t cached = fresh >= 0 ? fresh : keys;
   constexpr std::int32_t kStep = kTeams * kUnroll;
-  if constexpr (kLoads == Loads::pipelined) {
-    using Stages = Pipeline<R, kUnroll>;
-    const Stages stages(shared_address(memory));
-    const std::int32_t warp_team = static_cast<std::int32_t>(threadIdx.x) / 32 * Stages::kRows;
-    const auto ask = [&](std::int32_t begin, int stage) {
+  for (std::int32_t begin = 0; begin < cached; begin += kStep) {
+    R key[kUnroll], value[kUnroll];
 #pragma unroll
-      for (int u = 0; u < kUnroll; ++u) {
-        stages.ask(stage, u, a.k, a.v, p.width, [&](int row) {
-          const std::int32_t j = begin + u * kTeams + warp_team + row;
-          return j < cached ? key_rows.row(slot, j) - a.k : std::int64_t{-1};
-        });
-      }
-      commit_copies();
-    };
-#pragma unroll
-    for (int i = 0; i + 1 < Stages::kStages; ++i) ask(i * kStep, i);
-    int stage = 0;
-    for (std::int32_t begin = 0; begin < cached; begin += kStep) {
-      wait_for_copies<Stages::kStages - 2>();
-      __syncwarp();  // what other lanes copied is here, and they have read the stage that is filled next
-      ask(begin + (Stages::kStages - 1) * kStep, stage == 0 ? Stages::kStages - 1 : stage - 1);
-      R key[kUnroll], value[kUnroll];
-#pragma unroll
-      for (int u = 0; u < kUnroll; ++u) {
-        stages.take(stage, u, key[u]);
-        stages.take(stage, kUnroll + u, value[u]);
-      }
-      take(key, value, cached - begin - team);
-      stage = stage + 1 == Stages::kStages ? 0 : stage + 1;
+    for (int u = 0; u < kUnroll; ++u) {
+      const std::int32_t j = begin + u * kTeams + team;
+      key[u].load(j < cached ? key_rows.row(slot, j) : nullptr, lane, p.width);
+      value[u].load(j < cached ? value_rows.row(slot, j) : nullptr, lane, p.width);
     }
-    wait_for_copies<0>();
-    __syncthreads();
-  } else {
-    for (std::int32_t begin = 0; begin < cached; begin += kStep) {
-      R key[kUnroll], value[kUnroll];
-#pragma unroll
-      for (int u = 0; u < kUnroll; ++u) {
-        const std::int32_t j = begin + u * kTeams + team;
-        key[u].load(j < cached ? key_rows.row(slot, j) : nullptr, lane, p.width);
-        value[u].load(j < cached ? value_rows.row(slot, j) : nullptr, lane, p.width);
-      }
-      take(key, value, cached - begin - team);
-    }
+    take(key, value, cached - begin - team);
   }
   if (fresh >= 0) {
     R key[kUnroll], value[kUnroll];
@@ -421,7 +321,7 @@ DecodeScratch make_decode_scratch(Context& ctx, const ops::AttentionInputs& in,
   const auto most = std::min(ceil_div(keys, kLeastChunk), kMostSplits);
   const auto splits = std::clamp<std::int64_t>(at_once / std::max<std::int64_t>(N, 1), 1, most);
   // Never less for more tokens, so that room for all sequences is room for some of them.
-  const auto rows = H * std::max(N, std::min(at_once, N * most));
+  const auto rows = std::max(H * std::max(N, std::min(at_once, N * most)), stream_rows(ctx, in));
   return {.splits = static_cast<std::int32_t>(splits),
           .sums = ctx.scratch->make(DType::f32, {rows, D}),
           .stats = ctx.scratch->make(DType::f32, {rows, 2})};
@@ -434,6 +334,7 @@ bool decode_supports(const ops::AttentionInputs& in) {
 void decode(Context& ctx, Tensor y, const ops::KeyValueCache& cache, const ops::AttentionInputs& in,
             bool append, const DecodeScratch& scratch, const Problem& p) {
   if (y.count() == 0) return;
+  if (streams(ctx, in, p)) return decode_stream(ctx, y, cache, in, append, scratch, p);
   const auto queries = queries_per_block(p.heads / p.kv_heads);
   visit_activation("attention_cached", in.q.dtype, [&]<class T>() {
     const Arguments<T> arguments{.y = pointer<T>(y),
@@ -445,27 +346,15 @@ void decode(Context& ctx, Tensor y, const ops::KeyValueCache& cache, const ops::
                                  .v = pointer<T>(cache.v),
                                  .k_fresh = append ? pointer<T>(in.k) : nullptr,
                                  .v_fresh = append ? pointer<T>(in.v) : nullptr,
-                                 .splits = scratch.splits};
+                                 .splits = scratch.splits,
+                                 .ahead = append && ctx.fetch == Fetch::ahead};
     const auto blocks = p.tokens * blocks_of_token(p.heads, p.kv_heads) * scratch.splits;
     visit_width(p.width, [&]<int kWidth>() {
       visit_queries(queries, [&]<int kQueries>() {
-        const auto launch_with = [&]<Loads kLoads>() {
-          using R = Row<T, kWidth, kQueries, true>;
-          constexpr int kTeamBytes = kThreads / R::kLanes * kQueries * kWidth * 4,
-                        kStageBytes = Pipeline<R, kKeysAtOnce<kQueries>>::kBytes,
-                        kBytes = kLoads == Loads::pipelined ? std::max(kStageBytes, kTeamBytes) : kTeamBytes;
-          const auto kernel = split_kernel<T, kWidth, kQueries, kLoads>;
-          check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
-                     "attention_cached");
-          launch_early(
-              ctx, "attention_cached", kernel,
-              {.grid = dim3(static_cast<unsigned>(blocks)), .threads = kThreads, .shared_bytes = kBytes},
-              arguments, p);
-        };
-        if (p.width % Pack<T>::kSize != 0) return launch_with.template operator()<Loads::elements>();
-        if (blocks < scratch.splits * state_of(ctx).multiprocessors)
-          return launch_with.template operator()<Loads::packs>();
-        launch_with.template operator()<Loads::pipelined>();
+        const auto kernel = p.width % Pack<T>::kSize == 0 ? split_kernel<T, kWidth, kQueries, true>
+                                                          : split_kernel<T, kWidth, kQueries, false>;
+        launch_early(ctx, "attention_cached", kernel, {dim3(static_cast<unsigned>(blocks)), kThreads},
+                     arguments, p);
       });
     });
   });

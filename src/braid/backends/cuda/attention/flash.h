@@ -75,8 +75,8 @@ DecodeScratch make_decode_scratch(Context&, const ops::AttentionInputs&, const o
                                   const ops::AttentionOptions&);
 // Whether there are counters for so many tokens and heads.
 bool decode_supports(const ops::AttentionInputs&);
-// append: no sequence has more than one token, and in.k and in.v are put into the caches on the way; else
-// they are there.
+// append: no sequence has more than one token, and in.k and in.v are put into the caches on the way, whose
+// other keys and values may be fetched ahead where the context says so; else they are there.
 void decode(Context&, Tensor y, const ops::KeyValueCache&, const ops::AttentionInputs&, bool append,
             const DecodeScratch&, const Problem&);
 

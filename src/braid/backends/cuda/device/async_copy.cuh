@@ -38,6 +38,15 @@ __device__ __forceinline__ void fence_shared_for_async() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
+// How long the second-level cache keeps what passes through: no longer than it must, for what is used once in
+// a token, so that small things that are read again stay.
+using CachePolicy = std::uint64_t;
+__device__ __forceinline__ CachePolicy used_once() {
+  CachePolicy policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+
 // A contiguous piece; `bytes` and both addresses are multiples of 16.
 __device__ __forceinline__ void copy_bulk(SharedAddress to, const void* from, int bytes,
                                           SharedAddress barrier) {
@@ -46,6 +55,19 @@ __device__ __forceinline__ void copy_bulk(SharedAddress to, const void* from, in
       "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(barrier)
       : "memory");
 }
+__device__ __forceinline__ void copy_bulk(SharedAddress to, const void* from, int bytes,
+                                          SharedAddress barrier, CachePolicy policy) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, "
+      "[%3], "
+      "%4;" ::"r"(to),
+      "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(barrier), "l"(policy)
+      : "memory");
+}
+// Brings a tensor's description near, so that the first box need not wait for it.
+__device__ __forceinline__ void prefetch_map(const CUtensorMap& map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
+}
 // The box of a tensor that begins at coordinates x, y, …, the first the contiguous one.
 __device__ __forceinline__ void copy_box(SharedAddress to, const CUtensorMap& from, SharedAddress barrier,
                                          int x, int y) {
@@ -53,6 +75,14 @@ __device__ __forceinline__ void copy_box(SharedAddress to, const CUtensorMap& fr
       "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], "
       "[%2];" ::"r"(to),
       "l"(&from), "r"(barrier), "r"(x), "r"(y)
+      : "memory");
+}
+__device__ __forceinline__ void copy_box(SharedAddress to, const CUtensorMap& from, SharedAddress barrier,
+                                         CachePolicy policy, int x, int y) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, "
+      "{%3, %4}], [%2], %5;" ::"r"(to),
+      "l"(&from), "r"(barrier), "r"(x), "r"(y), "l"(policy)
       : "memory");
 }
 __device__ __forceinline__ void copy_box(SharedAddress to, const CUtensorMap& from, SharedAddress barrier,
@@ -69,6 +99,14 @@ __device__ __forceinline__ void copy_box(SharedAddress to, const CUtensorMap& fr
       "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, "
       "%6}], [%2];" ::"r"(to),
       "l"(&from), "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w)
+      : "memory");
+}
+__device__ __forceinline__ void copy_box(SharedAddress to, const CUtensorMap& from, SharedAddress barrier,
+                                         CachePolicy policy, int x, int y, int z, int w, int v) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, "
+      "{%3, %4, %5, %6, %7}], [%2], %8;" ::"r"(to),
+      "l"(&from), "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w), "r"(v), "l"(policy)
       : "memory");
 }
 

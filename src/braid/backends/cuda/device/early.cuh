@@ -1,6 +1,7 @@
 // Programmatic dependent launch: a kernel's blocks take their places while the kernel before it still runs,
 // which hides launches and the ends of small kernels. Every thread of such a kernel calls begin_early()
-// before it touches memory; until then all it may do is prefetch into L2, which is coherent.
+// before it touches memory; until then all it may do is prefetch into L2, which is coherent, and, where
+// Context::fetch says so, read what that names.
 #pragma once
 #include "braid/backends/cuda/launch.h"
 
@@ -21,29 +22,47 @@ __device__ __forceinline__ void prefetch_l2(const void* from, std::uint32_t byte
                "r"(bytes));
 }
 
+// Asks for the line of `from` to be brought into L2 and kept there.
+__device__ __forceinline__ void keep_in_l2(const void* from) {
+  asm volatile("prefetch.global.L2::evict_last [%0];" ::"l"(__cvta_generic_to_global(from)));
+}
+
 struct EarlyLaunch {
   dim3 grid;
   int threads;
   std::size_t shared_bytes = 0;
   int cluster = 1;  // neighbouring blocks along x that run together
+  // Tokens of a small kernel between products (0: another kernel). A multiprocessor changes the part of its
+  // memory that blocks share when it is empty only, so that those beside the products of many tokens, which
+  // share nearly all of it, ask for the same: else they keep the next product's blocks from their
+  // multiprocessors.
+  std::int64_t tokens = 0;
 };
 
 // Launches a kernel that begins as described above.
 template <class... P, class... A>
 void launch_early(const Context& ctx, const char* op, void (*kernel)(P...), const EarlyLaunch& launch,
                   const A&... arguments) {
-  cudaLaunchAttribute attributes[2] = {};
-  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[0].val.programmaticStreamSerializationAllowed = 1;
-  attributes[1].id = cudaLaunchAttributeClusterDimension;
-  attributes[1].val.clusterDim = {static_cast<unsigned>(launch.cluster), 1, 1};
+  constexpr std::int64_t kOneByOne = 8;  // tokens up to which products use no shared memory (matmul/gemv.cu)
+  cudaLaunchAttribute attributes[3] = {};
+  unsigned count = 0;
+  attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+  if (launch.cluster > 1) {
+    attributes[count].id = cudaLaunchAttributeClusterDimension;
+    attributes[count++].val.clusterDim = {static_cast<unsigned>(launch.cluster), 1, 1};
+  }
+  if (launch.tokens > kOneByOne) {
+    attributes[count].id = cudaLaunchAttributePreferredSharedMemoryCarveout;
+    attributes[count++].val.sharedMemCarveout = cudaSharedmemCarveoutMaxShared;
+  }
   cudaLaunchConfig_t config{};
   config.gridDim = launch.grid;
   config.blockDim = dim3(static_cast<unsigned>(launch.threads));
   config.dynamicSmemBytes = launch.shared_bytes;
   config.stream = stream_of(ctx);
   config.attrs = attributes;
-  config.numAttrs = launch.cluster > 1 ? 2 : 1;
+  config.numAttrs = count;
   check_cuda(cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...), op);
 }
 

@@ -34,7 +34,7 @@ void launch(const Context& ctx, const MatmulProblem& p, std::span<const MatmulOp
                 .threads = kThreads,
                 .shared_bytes = static_cast<std::size_t>(cut.shared_bytes(kRows)),
                 .cluster = cut.split},
-               parts, maps, cut, static_cast<int>(p.rows), ctx.weights == Weights::constant);
+               parts, maps, cut, static_cast<int>(p.rows), ctx.fetch == Fetch::ahead);
 }
 
 template <bool kGated>

@@ -42,8 +42,9 @@ struct Share {
   }
 
  private:
+  // Where part i of `of` begins: the first are one longer where they are not all equal.
   static __device__ __forceinline__ std::int32_t begin(std::int32_t all, std::int32_t i, std::int32_t of) {
-    return static_cast<std::int32_t>(std::int64_t{all} * i / of);
+    return i * (all / of) + min(i, all % of);
   }
 };
 
@@ -52,6 +53,14 @@ struct Turn {
   int stage = 0, parity = 0;
   __device__ __forceinline__ void next(int stages) {
     if (++stage == stages) stage = 0, parity ^= 1;
+  }
+};
+
+// A chunk of a tile.
+struct Unit {
+  std::int32_t tile, chunk;
+  __device__ __forceinline__ void next(std::int32_t chunks) {
+    if (++chunk == chunks) chunk = 0, ++tile;
   }
 };
 
@@ -172,7 +181,7 @@ __device__ __forceinline__ void finish_together(const Sums<kRows, kGated>& sums,
 template <int kRows, bool kGated>
 __global__ void __launch_bounds__(kThreads)
     few_rows_kernel(__grid_constant__ const Parts parts, __grid_constant__ const Maps maps, const Cut cut,
-                    int rows, bool constant_weights) {
+                    int rows, bool ahead) {
   using S = Sums<kRows, kGated>;
   extern __shared__ unsigned char memory[];
   const int weight_bytes = cut.width * kDepth * 2, stage_bytes = weight_bytes + kRows * kDepth * 2;
@@ -191,35 +200,44 @@ __global__ void __launch_bounds__(kThreads)
   __syncthreads();
   let_next_start();
 
-  const std::int32_t total = share.tiles * share.chunks;
   if (warp == kConsumers) {
     if (lane != 0) return;
-    const auto depth_of = [&](std::int32_t u) { return (share.first_chunk + u % share.chunks) * kDepth; };
-    const auto ask_weights = [&](std::int32_t u, int s) {
-      const std::int32_t tile = share.first_tile + u / share.chunks;
-      const int p = parts.index_of_block(tile);
-      const std::int32_t column = (tile - parts.parts[p].first_block) * outputs;
+    prefetch_map(maps.rows);
+    const CachePolicy once = used_once();
+    const std::int32_t total = share.tiles * share.chunks, filled = min(cut.stages, total);
+    int part = 0;
+    std::int32_t column = 0;
+    // Chunk after chunk, tile after tile.
+    const auto ask_weights = [&](Unit& unit, int s) {
+      if (unit.chunk == 0) {
+        part = parts.index_of_block(unit.tile);
+        column = (unit.tile - parts.parts[part].first_block) * outputs;
+      }
+      const std::int32_t depth = (share.first_chunk + unit.chunk) * kDepth;
       const SharedAddress to = boxes + s * stage_bytes;
       arrive_expecting(full + s * 8, stage_bytes);
-      copy_box(to, maps.weights[p], full + s * 8, depth_of(u), column);
+      copy_box(to, maps.weights[part], full + s * 8, once, depth, column);
       if constexpr (kGated) {
-        copy_box(to + weight_bytes / 2, maps.weights[p], full + s * 8, depth_of(u),
-                 static_cast<std::int32_t>(parts.parts[p].columns) + column);
+        copy_box(to + weight_bytes / 2, maps.weights[part], full + s * 8, once, depth,
+                 static_cast<std::int32_t>(parts.parts[part].columns) + column);
       }
+      unit.next(share.chunks);
     };
-    const auto ask_rows = [&](std::int32_t u, int s) {
-      copy_box(boxes + s * stage_bytes + weight_bytes, maps.rows, full + s * 8, depth_of(u), 0);
+    const auto ask_rows = [&](Unit& unit, int s) {
+      copy_box(boxes + s * stage_bytes + weight_bytes, maps.rows, full + s * 8,
+               (share.first_chunk + unit.chunk) * kDepth, 0);
+      unit.next(share.chunks);
     };
-    const std::int32_t filled = min(cut.stages, total);
-    if (!constant_weights) wait_for_earlier();
-    for (std::int32_t u = 0; u < filled; ++u) ask_weights(u, u);
-    if (constant_weights) wait_for_earlier();
-    for (std::int32_t u = 0; u < filled; ++u) ask_rows(u, u);
+    Unit weights{share.first_tile, 0}, row{share.first_tile, 0};
+    if (!ahead) wait_for_earlier();
+    for (std::int32_t u = 0; u < filled; ++u) ask_weights(weights, u);
+    if (ahead) wait_for_earlier();
+    for (std::int32_t u = 0; u < filled; ++u) ask_rows(row, u);
     Turn turn;
     for (std::int32_t u = filled; u < total; ++u) {
       wait_for_phase(empty + turn.stage * 8, turn.parity);
-      ask_weights(u, turn.stage);
-      ask_rows(u, turn.stage);
+      ask_weights(weights, turn.stage);
+      ask_rows(row, turn.stage);
       turn.next(cut.stages);
     }
     return;
