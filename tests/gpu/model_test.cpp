@@ -165,9 +165,12 @@ TEST_P(GpuModel, RepeatedAndRecomputedBitForBitInThePlannedMemory) {
   }
 }
 
-// Prefill in parts and (recorded) decode steps against the training forward over the same tokens.
+std::int64_t count_of(std::size_t n) { return static_cast<std::int64_t>(n); }
+
+// Prefill in parts and (recorded) decode steps of so many equal sequences against the training forward over
+// the same tokens.
 void expect_sessions_follow(const SmallModel& model, const model::ParameterSet& host,
-                            const std::vector<std::int64_t>& parts) {
+                            const std::vector<std::int64_t>& parts, std::size_t sequences = 2) {
   const Backend& cuda = cuda_context().backend();
   const auto vocabulary = model.config.vocabulary_size;
   const std::int64_t total = std::accumulate(parts.begin(), parts.end(), std::int64_t{0}) + 1;
@@ -184,14 +187,15 @@ void expect_sessions_follow(const SmallModel& model, const model::ParameterSet& 
       model::compute_logits(ctx, step, logits, weights.tree(), policy, batch);
       if (ctx.device != Device::dry) full = to_host<float>(*ctx.memory, logits);
     });
-    model::Session session(
-        cuda, model.config, weights.tree(),
-        {.sequences = 2, .capacity = total + 27, .max_tokens = 2 * std::ranges::max(parts)});
+    model::Session session(cuda, model.config, weights.tree(),
+                           {.sequences = count_of(sequences),
+                            .capacity = total + 27,
+                            .max_tokens = count_of(sequences) * std::ranges::max(parts)});
     std::int64_t done = 0;
     for (const std::int64_t count : parts) {
       const Tokens part(ids.begin() + done, ids.begin() + done + count);
-      const ConstTensor logits = session.extend({part, part}, model::LogitRows::all);
-      for (int s = 0; s < 2; ++s) {
+      const ConstTensor logits = session.extend(std::vector<Tokens>(sequences, part), model::LogitRows::all);
+      for (std::int64_t s = 0; s < count_of(sequences); ++s) {
         const ConstTensor want =
             rows_of(ConstTensor{reshaped(host_tensor(full), {total, vocabulary})}, done, count);
         expect_close(rows_of(logits, s * count, count), want, tolerance,
@@ -200,19 +204,29 @@ void expect_sessions_follow(const SmallModel& model, const model::ParameterSet& 
       }
       done += count;
     }
-    const auto snapshot = session.snapshot(0);
-    const Tokens next(1, ids[static_cast<std::size_t>(done)]);
+    // Of all: with many sequences one's bits may depend on the lengths of the others.
+    std::vector<model::Snapshot> snapshots;
+    for (std::int64_t s = 0; s < count_of(sequences); ++s) snapshots.push_back(session.snapshot(s));
+    const std::vector<Tokens> next(sequences, Tokens(1, ids[static_cast<std::size_t>(done)]));
     const auto keep = [&](const ConstTensor& logits) {
-      return std::vector<float>(logits.as<float>(), logits.as<float>() + vocabulary);
+      return std::vector<float>(logits.as<float>(), logits.as<float>() + logits.count());
     };
-    const auto first = keep(session.extend({next, next}));
-    session.restore(0, snapshot);
-    EXPECT_EQ(keep(session.extend({next, next})), first) << "rolled back, " << model.name;
+    const auto first = keep(session.extend(next));
+    for (std::int64_t s = 0; s < count_of(sequences); ++s) {
+      session.restore(s, snapshots[static_cast<std::size_t>(s)]);
+    }
+    EXPECT_EQ(keep(session.extend(next)), first) << "rolled back, " << model.name;
   }
 }
 
 TEST_P(GpuModel, SessionsFollowTheTrainingForward) {
   expect_sessions_follow(model_, host_, {1, 30, 17, 1, 1, 1, 1, 32});
+}
+
+// As many as fill a GPU: products of 9 to 32 rows, then attention and mixers that share out all sequences.
+TEST_P(GpuModel, ManySessionsFollowTheTrainingForward) {
+  expect_sessions_follow(model_, host_, {33, 5, 1, 1, 1}, 24);
+  expect_sessions_follow(model_, host_, {33, 5, 1, 1, 1}, 72);
 }
 
 // Parts so long that attention goes through cuDNN, which wants another head width: on empty caches, behind

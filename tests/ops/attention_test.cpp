@@ -194,6 +194,14 @@ std::vector<CachedCase> cached_cases() {
   }
   std::vector<test::Lengths> two_long(4, test::Lengths(70, 1));
   two_long[0][5] = 130, two_long[0][69] = 63, two_long[2][3] = 0;
+  // Rings that wrap: twice round, by parts and one by one. And a few tokens of each sequence at once.
+  std::vector<test::Lengths> round_and_round(16, test::Lengths(70, 14)), few_each(5, test::Lengths(70, 1));
+  for (std::size_t s = 0; s < 70; ++s) {
+    round_and_round[1][s] = static_cast<std::int64_t>(s % 17);
+    for (const std::size_t call : {13U, 14U, 15U}) round_and_round[call][s] = (s + call) % 9 == 0 ? 0 : 1;
+    few_each[0][s] = static_cast<std::int64_t>(s * 7 % 80);
+    few_each[1][s] = 3, few_each[3][s] = static_cast<std::int64_t>(s % 6);
+  }
   const std::vector<test::Lengths> long_parts{{300, 256}, {0, 260}, {384, 1}, {1, 0}, {129, 383}};
   return {{0, 40, decode},
           {0, 64, ragged},
@@ -213,8 +221,11 @@ std::vector<CachedCase> cached_cases() {
           {120, 120 + 162 - 1, many, 4, 2, 96},
           {0, 300, many, 8, 2, 128},
           {0, 300, many, 5, 1, 32},
+          {64, 79 + 1, round_and_round, 2, 2, 16},
+          {40, 40 + 80, round_and_round, 4, 2, 16},
+          {0, 100, few_each, 4, 2, 16},
           {0, 170, two_long, 3, 3, 128},
-          {0, 170, two_long, 2, 2, 16},
+          {140, 140 + 130 - 1, two_long, 2, 2, 16},
           {0, 170, two_long, 9, 1, 72},
           {0, 170, two_long, 2, 2, 256},
           // Prompts and long parts of them; with windows, as long as no ring has wrapped.

@@ -228,7 +228,7 @@ std::vector<Tensor> Session::parts(std::int64_t sequence, std::int64_t length) c
 void Session::reset(std::int64_t sequence) {
   check_sequence(sequence);
   lengths_[static_cast<std::size_t>(sequence)] = 0;
-  // Of length 0: recurrent states only; keys and values beyond the length are never read.
+  // Of length 0: recurrent states only; keys and values beyond the length never count.
   for (const Tensor& t : parts(sequence, 0)) {
     backend_.memory->zero(t.mutable_data(), t.bytes());
   }

@@ -145,7 +145,7 @@ void norm_rotary_forward(Context& ctx, std::span<const ops::NormRotaryPart> part
     return shape[2] % 2 == 0 && visit_layout<T>(static_cast<int>(widest), a.half, [&]<class L>() {
              const auto blocks = static_cast<unsigned>(ceil_div(a.tokens * a.count, L::kRows));
              launch_early(ctx, "norm_rotary_forward", norm_rotary_kernel<L>,
-                          {.grid = dim3(blocks), .threads = L::kThreads, .tokens = a.tokens}, a);
+                          {.grid = dim3(blocks), .threads = L::kThreads, .rows = a.tokens}, a);
            });
   });
   if (!done) ops::norm_rotary_forward_in_parts(ctx, parts, table, positions, epsilon);

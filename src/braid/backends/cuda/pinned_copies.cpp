@@ -47,8 +47,8 @@ void PinnedWrites::write(cudaStream_t stream, void* to, const void* host, std::s
 PinnedRead::~PinnedRead() { cudaFreeHost(data_); }
 
 void PinnedRead::read(cudaStream_t stream, void* host, const void* from, std::size_t bytes) {
-  const bool few = bytes != 0 && bytes <= kMost;
-  if (few && data_ == nullptr) check_cuda(cudaMallocHost(&data_, kMost), "page-locked memory");
+  const bool few = bytes != 0 && bytes <= kFew;
+  if (few && data_ == nullptr) check_cuda(cudaMallocHost(&data_, kFew), "page-locked memory");
   if (bytes != 0) {
     check_cuda(cudaMemcpyAsync(few ? data_ : host, from, bytes, cudaMemcpyDeviceToHost, stream),
                "copy to the host");

@@ -40,7 +40,7 @@ class PinnedRead {
   void read(cudaStream_t stream, void* host, const void* from, std::size_t bytes);
 
  private:
-  static constexpr std::size_t kMost = 4096;  // bytes; beyond, the host's second copy costs as much
+  static constexpr std::size_t kFew = 4096;  // bytes; beyond, the host's second copy costs as much
   void* data_ = nullptr;
 };
 

@@ -216,7 +216,8 @@ void launch_forward(Context& ctx, const char* op, const Forward<T>& arguments) {
   visit_layout<T>(op, arguments.width, [&]<class L>() {
     const auto blocks = static_cast<unsigned>(ceil_div(arguments.rows, L::kRows));
     launch_early(ctx, op, forward_kernel<L, kGated>,
-                 {.grid = dim3(blocks), .threads = L::kThreads, .tokens = arguments.rows}, arguments);
+                 {.grid = dim3(blocks), .threads = L::kThreads, .rows = kGated ? 0 : arguments.rows},
+                 arguments);
   });
 }
 

@@ -28,7 +28,7 @@ struct State final : BackendState {
   std::unique_ptr<AttentionPlans, void (*)(AttentionPlans*)> attention_plans{nullptr, nullptr};
   // Values that the delta rule had to clamp to f16's range, counted on the device since the state was made.
   unsigned long long* saturated = nullptr;
-  // Counters of blocks that meet (attention/decode.cu): zeros between kernels.
+  // Counters of blocks that meet (attention/decode.cu, decode_stream.cu): zeros between kernels.
   static constexpr std::int64_t kMeetings = 1 << 20;
   std::uint32_t* meetings = nullptr;
 };

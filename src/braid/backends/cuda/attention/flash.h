@@ -65,10 +65,11 @@ constexpr bool on_tensor_cores(DType dtype, std::int64_t width) {
 void backward(Context&, const ops::AttentionGradients&, ConstTensor dy, const ops::AttentionInputs&,
               const ops::AttentionOutputs&, Tensor row_dot, const Problem&);
 
-// Few new tokens against long caches: `splits` blocks share each token's keys.
+// Few new tokens against long caches: `splits` blocks share each token's keys, or all blocks those of all
+// tokens.
 struct DecodeScratch {
   std::int32_t splits;
-  Tensor sums;   // (at least N · H · splits, D): values weighted by exp(score - top)
+  Tensor sums;   // (rows, D): values weighted by exp(score - top), a row for each piece of a query's keys
   Tensor stats;  // (as many, 2): top score, sum of the weights
 };
 DecodeScratch make_decode_scratch(Context&, const ops::AttentionInputs&, const ops::KeyValueCache&,

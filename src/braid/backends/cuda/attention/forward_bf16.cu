@@ -2,6 +2,7 @@
 // double-buffered in shared memory by cp.async, the queries and the softmax weights in registers.
 #include "braid/backends/cuda/attention/tensor_core.cuh"
 #include "braid/backends/cuda/attention/tiles.cuh"
+#include "braid/backends/cuda/device/approximate.cuh"
 
 namespace braid::cuda::flash {
 namespace {
@@ -66,12 +67,12 @@ struct Queries {
       most = fmaxf(most, __shfl_xor_sync(0xffffffffU, most, 1));
       most = fmaxf(most, __shfl_xor_sync(0xffffffffU, most, 2));
       const float base = most == -INFINITY ? 0.0F : most;  // nothing visible yet
-      const float factor = exp2_fast(top[half] - base);
+      const float factor = fast_exp2(top[half] - base);
       float sum = 0;
 #pragma unroll
       for (auto& s : scores) {
-        s[2 * half] = exp2_fast(s[2 * half] - base);
-        s[2 * half + 1] = exp2_fast(s[2 * half + 1] - base);
+        s[2 * half] = fast_exp2(s[2 * half] - base);
+        s[2 * half + 1] = fast_exp2(s[2 * half + 1] - base);
         sum += s[2 * half] + s[2 * half + 1];
       }
       total[half] = total[half] * factor + sum;  // of this lane's keys; the quad adds up at the end

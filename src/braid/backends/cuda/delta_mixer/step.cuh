@@ -2,10 +2,10 @@
 #pragma once
 #include "braid/backends/cuda/device/approximate.cuh"
 #include "braid/backends/cuda/device/async_copy.cuh"
+#include "braid/backends/cuda/device/cache_policy.cuh"
 #include "braid/backends/cuda/device/early.cuh"
 #include "braid/backends/cuda/device/elements.cuh"
 #include "braid/backends/cuda/device/gates.cuh"
-#include "braid/backends/cuda/device/store_whole.cuh"
 #include "braid/backends/cuda/gated_delta/tile.cuh"
 
 namespace braid::cuda::delta_mixer {

@@ -3,6 +3,7 @@
 #pragma once
 #include <cuda.h>
 
+#include "braid/backends/cuda/device/cache_policy.cuh"
 #include "braid/backends/cuda/device/tensor_core.cuh"
 
 namespace braid::cuda {
@@ -36,15 +37,6 @@ __device__ __forceinline__ void wait_for_phase(SharedAddress barrier, int parity
 // engine.
 __device__ __forceinline__ void fence_shared_for_async() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-}
-
-// How long the second-level cache keeps what passes through: no longer than it must, for what is used once in
-// a token, so that small things that are read again stay.
-using CachePolicy = std::uint64_t;
-__device__ __forceinline__ CachePolicy used_once() {
-  CachePolicy policy;
-  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-  return policy;
 }
 
 // A contiguous piece; `bytes` and both addresses are multiples of 16.

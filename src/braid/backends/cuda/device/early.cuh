@@ -1,9 +1,11 @@
 // Programmatic dependent launch: a kernel's blocks take their places while the kernel before it still runs,
 // which hides launches and the ends of small kernels. Every thread of such a kernel calls begin_early()
-// before it touches memory; until then all it may do is prefetch into L2, which is coherent, and, where
-// Context::fetch says so, read what that names.
+// before it touches memory, or its halves where Context::fetch names something that may be read before the
+// second; until then it may also prefetch into L2, which is coherent. A thread that touches nothing else need
+// not wait, but some thread of every block does.
 #pragma once
 #include "braid/backends/cuda/launch.h"
+#include "braid/backends/cuda/matmul/problem.h"
 
 namespace braid::cuda {
 
@@ -16,12 +18,6 @@ __device__ __forceinline__ void begin_early() {
   wait_for_earlier();
 }
 
-// Asks for `bytes` (a multiple of 16, on a boundary of 16) to be brought into L2.
-__device__ __forceinline__ void prefetch_l2(const void* from, std::uint32_t bytes) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(from)),
-               "r"(bytes));
-}
-
 // Asks for the line of `from` to be brought into L2 and kept there.
 __device__ __forceinline__ void keep_in_l2(const void* from) {
   asm volatile("prefetch.global.L2::evict_last [%0];" ::"l"(__cvta_generic_to_global(from)));
@@ -32,18 +28,16 @@ struct EarlyLaunch {
   int threads;
   std::size_t shared_bytes = 0;
   int cluster = 1;  // neighbouring blocks along x that run together
-  // Tokens of a small kernel between products (0: another kernel). A multiprocessor changes the part of its
-  // memory that blocks share when it is empty only, so that those beside the products of many tokens, which
-  // share nearly all of it, ask for the same: else they keep the next product's blocks from their
-  // multiprocessors.
-  std::int64_t tokens = 0;
+  // Rows of a small kernel between products (0: another kernel). A multiprocessor changes the part of its
+  // memory that blocks share only when it is empty. So kernels beside the products of many rows, which share
+  // nearly all of it, ask for the same: else they keep the next product's blocks from their multiprocessors.
+  std::int64_t rows = 0;
 };
 
 // Launches a kernel that begins as described above.
 template <class... P, class... A>
 void launch_early(const Context& ctx, const char* op, void (*kernel)(P...), const EarlyLaunch& launch,
                   const A&... arguments) {
-  constexpr std::int64_t kOneByOne = 8;  // tokens up to which products use no shared memory (matmul/gemv.cu)
   cudaLaunchAttribute attributes[3] = {};
   unsigned count = 0;
   attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -52,7 +46,7 @@ void launch_early(const Context& ctx, const char* op, void (*kernel)(P...), cons
     attributes[count].id = cudaLaunchAttributeClusterDimension;
     attributes[count++].val.clusterDim = {static_cast<unsigned>(launch.cluster), 1, 1};
   }
-  if (launch.tokens > kOneByOne) {
+  if (launch.rows > kGemvRows) {
     attributes[count].id = cudaLaunchAttributePreferredSharedMemoryCarveout;
     attributes[count++].val.sharedMemCarveout = cudaSharedmemCarveoutMaxShared;
   }

@@ -3,7 +3,6 @@
 #pragma once
 #include <cstring>
 
-#include "braid/backends/cuda/device/async_copy.cuh"
 #include "braid/backends/cuda/device/elements.cuh"
 
 namespace braid::cuda {
@@ -24,11 +23,4 @@ __device__ __forceinline__ void store_whole(T* to, const Elements<T, kN>& elemen
     store<kN>(to, elements);
   }
 }
-// Four floats that nobody reads for long.
-__device__ __forceinline__ void store_once(float* to, const Elements<float, 4>& x, CachePolicy policy) {
-  asm volatile(
-      "st.global.L2::cache_hint.v4.f32 [%0], {%1, %2, %3, %4}, %5;" ::"l"(__cvta_generic_to_global(to)),
-      "f"(x.values[0]), "f"(x.values[1]), "f"(x.values[2]), "f"(x.values[3]), "l"(policy));
-}
-
 }  // namespace braid::cuda
