@@ -2,6 +2,7 @@
 // that ends last joins their partial softmaxes, in the order of the keys. Bound by reading the cache once: 2
 // · length · Hkv · D elements a sequence. Many tokens of bf16: decode_stream.cu.
 #include "braid/backends/cuda/attention/decode.cuh"
+#include "braid/backends/cuda/attention/tiles.cuh"
 #include "braid/backends/cuda/device/early.cuh"
 #include "braid/backends/cuda/device/math.cuh"
 

@@ -1,6 +1,6 @@
 // What the kernels of decoding share: few new tokens, each of which reads its sequence's cache on its own.
 #pragma once
-#include "braid/backends/cuda/attention/tiles.cuh"
+#include "braid/backends/cuda/attention/visible.cuh"
 #include "braid/backends/cuda/device/segments.cuh"
 
 namespace braid::cuda::flash {

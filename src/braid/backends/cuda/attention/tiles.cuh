@@ -1,6 +1,6 @@
 // Device side of the attention kernels: which tokens a block works on and where their keys lie.
 #pragma once
-#include "braid/backends/cuda/attention/flash.h"
+#include "braid/backends/cuda/attention/visible.cuh"
 
 namespace braid::cuda::flash {
 
@@ -37,13 +37,6 @@ __device__ __forceinline__ Tile find_tile(const Problem& p, std::int32_t slot) {
           begin,
           min(kRows, length - begin),
           p.lengths != nullptr ? p.lengths[low] : 0};
-}
-
-__device__ __forceinline__ std::int32_t first_visible(const Problem& p, std::int32_t position) {
-  return max(0, position - p.window + 1);
-}
-__device__ __forceinline__ bool visible(const Problem& p, std::int32_t query, std::int32_t key) {
-  return key <= query && key > query - p.window;
 }
 
 // The key or value rows of one head of one sequence.

@@ -58,6 +58,12 @@ __device__ __forceinline__ SharedAddress shared_address(const void* p) {
   return static_cast<SharedAddress>(__cvta_generic_to_shared(p));
 }
 
+// The memory that a launch gives each block besides its variables.
+__device__ __forceinline__ unsigned char* dynamic_shared() {
+  extern __shared__ unsigned char dynamic_memory[];
+  return dynamic_memory;
+}
+
 // Four 8 x 8 matrices; lane l names row l % 8 of matrix l / 8. Of each the lane gets row g, columns 2t and 2t
 // + 1; transposed: rows 2t and 2t + 1 of column g.
 __device__ __forceinline__ void load_matrices(std::uint32_t (&r)[4], SharedAddress row) {

@@ -1,0 +1,56 @@
+// As src/braid/backends/cuda/device/async_copy.cuh, emulated: what the emulated kernels use of it.
+#pragma once
+#include "braid/backends/cuda/device/cache_policy.cuh"
+#include "braid/backends/cuda/device/tensor_core.cuh"
+
+namespace braid::cuda {
+
+inline void init_barrier(SharedAddress barrier, int arrivals) {
+  test::emulation::make_barrier(barrier, arrivals);
+}
+inline void publish_barriers() {}
+inline void arrive(SharedAddress barrier) { test::emulation::arrive(barrier, 0); }
+inline void arrive_expecting(SharedAddress barrier, int bytes) { test::emulation::arrive(barrier, bytes); }
+inline void wait_for_phase(SharedAddress barrier, int parity) {
+  while (!test::emulation::passed(barrier, parity)) test::emulation::give_way();
+}
+inline void fence_shared_for_async() {}
+
+// What a CUtensorMap describes: five dimensions, the contiguous one first; strides in elements.
+struct EmulatedMap {
+  const bf16* data;
+  std::int64_t shape[5], stride[5];
+  int box[5];
+};
+inline CUtensorMap tensor_map_of(const EmulatedMap& map) {
+  CUtensorMap opaque{};
+  const EmulatedMap* address = &map;
+  std::memcpy(&opaque, &address, sizeof(address));
+  return opaque;
+}
+
+inline void copy_box(SharedAddress to, const CUtensorMap& from, SharedAddress barrier, CachePolicy, int x,
+                     int y, int z, int w, int v) {
+  const EmulatedMap* map = nullptr;
+  std::memcpy(&map, &from, sizeof(map));
+  test::emulation::later([=] {
+    const std::int64_t corner[5] = {x, y, z, w, v};
+    int count = 1;
+    for (const int n : map->box) count *= n;
+    for (int i = 0; i < count; ++i) {
+      bool inside = true;
+      std::int64_t at = 0;
+      for (int d = 0, rest = i; d < 5; rest /= map->box[d++]) {
+        const std::int64_t c = corner[d] + rest % map->box[d];
+        inside = inside && c >= 0 && c < map->shape[d];
+        at += c * map->stride[d];
+      }
+      const bf16 value = inside ? map->data[at] : __float2bfloat16_rn(0);
+      const SharedAddress place = to + static_cast<SharedAddress>(2 * i);
+      std::memcpy(shared_pointer(place ^ (place >> 7 & 7) << 4), &value, 2);  // packets permuted by the row
+    }
+    test::emulation::deliver(barrier, 2 * count);
+  });
+}
+
+}  // namespace braid::cuda
