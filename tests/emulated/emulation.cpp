@@ -151,6 +151,7 @@ void run(const Launch& launch, const std::function<void()>& kernel) {
 unsigned thread() { return machine.thread; }
 unsigned block() { return machine.block; }
 unsigned blocks() { return machine.blocks; }
+unsigned threads() { return machine.threads; }
 
 void give_way() {
   const unsigned mine = machine.thread;

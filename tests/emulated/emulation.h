@@ -34,6 +34,7 @@ void run(const Launch&, const std::function<void()>& kernel);
 unsigned thread();
 unsigned block();
 unsigned blocks();
+unsigned threads();
 void give_way();
 
 // Every lane of the warp leaves eight words; each sees all.
@@ -89,7 +90,7 @@ struct EmulatedIndex {
   } x{value};
 };
 inline const EmulatedIndex threadIdx{braid::test::emulation::thread}, blockIdx{braid::test::emulation::block},
-    gridDim{braid::test::emulation::blocks};
+    gridDim{braid::test::emulation::blocks}, blockDim{braid::test::emulation::threads};
 
 template <class T>
 T __shfl_xor_sync(unsigned, T x, int mask) {
@@ -117,6 +118,7 @@ inline void __syncthreads() { braid::test::emulation::meet_all(); }
 inline void __threadfence() {}
 inline int __ffs(int x) { return __builtin_ffs(x); }
 inline float __expf(float x) { return std::exp(x); }
+inline float rsqrtf(float x) { return 1.0F / std::sqrt(x); }
 template <class T>
 T __ldg(const T* p) {
   return *p;

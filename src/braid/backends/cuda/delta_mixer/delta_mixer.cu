@@ -2,7 +2,6 @@
 // floor is that of gated_delta/step.cu. Few heads: a block has a head, each of its warps 32 columns of the
 // head's state, whole, in registers; only the convolved token and the norm's squares go between warps. Many:
 // ring.cuh.
-#include <cmath>
 #include <limits>
 
 #include "braid/backends/cuda/delta_mixer/ring.cuh"
@@ -81,31 +80,6 @@ bool fits(const ops::DeltaMixerStates& states, const ops::DeltaMixerInputs& in) 
   const bool own_keys = in.projected.shape[1] == Hv * (2 * Dk + Dv);
   return own_keys && states.delta.shape[0] * Hv <= kMostItems && in.convolution.shape[1] == kTaps &&
          Dk <= kMostKeyWidth && Dv <= kMostValueWidth && Dv % kColumns == 0;
-}
-
-template <class T>
-Step<T> make_step(const Context& ctx, const Tensor& y, const ops::DeltaMixerStates& states,
-                  const ops::DeltaMixerInputs& in, const ops::DeltaMixerOptions& options) {
-  const auto Dk = states.delta.shape[2];
-  return {.y = pointer<T>(y),
-          .convolution_state = pointer<T>(states.convolution),
-          .state = pointer<float>(states.delta),
-          .projected = pointer<T>(in.projected),
-          .gate = pointer<T>(in.gate),
-          .ab = pointer<float>(in.ab),
-          .convolution = pointer<float>(in.convolution),
-          .a_log = pointer<float>(in.a_log),
-          .dt_bias = pointer<float>(in.dt_bias),
-          .norm = pointer<float>(in.norm),
-          .channels = in.projected.shape[1],
-          .items = states.delta.shape[0] * states.delta.shape[1],
-          .heads = static_cast<std::int32_t>(states.delta.shape[1]),
-          .dk = static_cast<std::int32_t>(Dk),
-          .dv = static_cast<std::int32_t>(states.delta.shape[3]),
-          .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(Dk))),
-          .beta_scale = static_cast<float>(options.beta_scale),
-          .epsilon = static_cast<float>(options.epsilon),
-          .ahead = ctx.fetch == Fetch::ahead};
 }
 
 template <int kRows, class T>

@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(32 * kHalves * kMostWarps, 1)
   __shared__ float squares[kMostWarps], products[kHalves][3];
   __shared__ float2 gates;
   __shared__ std::uint64_t barriers[kMostStages];
-  extern __shared__ __align__(128) float ring[];
+  auto* const ring = reinterpret_cast<float*>(dynamic_shared());
   const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x),
             warps = threads / (32 * kHalves), warp = thread / 32 % warps, half = thread / 32 / warps,
             lane = thread % kLanes, group = thread % 32 / kLanes;

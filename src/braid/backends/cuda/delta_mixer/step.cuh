@@ -1,5 +1,7 @@
 // What a head of a token needs from decoding's core of a Gated DeltaNet layer, and its convolution.
 #pragma once
+#include <cmath>
+
 #include "braid/backends/cuda/device/approximate.cuh"
 #include "braid/backends/cuda/device/async_copy.cuh"
 #include "braid/backends/cuda/device/cache_policy.cuh"
@@ -7,6 +9,8 @@
 #include "braid/backends/cuda/device/elements.cuh"
 #include "braid/backends/cuda/device/gates.cuh"
 #include "braid/backends/cuda/gated_delta/tile.cuh"
+#include "braid/backends/cuda/launch.h"
+#include "braid/ops/delta_mixer.h"
 
 namespace braid::cuda::delta_mixer {
 
@@ -26,6 +30,31 @@ struct Step {
   float scale, beta_scale, epsilon;
   bool ahead;  // states and parameters may be read before the kernel's turn
 };
+
+template <class T>
+Step<T> make_step(const Context& ctx, const Tensor& y, const ops::DeltaMixerStates& states,
+                  const ops::DeltaMixerInputs& in, const ops::DeltaMixerOptions& options) {
+  const auto Dk = states.delta.shape[2];
+  return {.y = pointer<T>(y),
+          .convolution_state = pointer<T>(states.convolution),
+          .state = pointer<float>(states.delta),
+          .projected = pointer<T>(in.projected),
+          .gate = pointer<T>(in.gate),
+          .ab = pointer<float>(in.ab),
+          .convolution = pointer<float>(in.convolution),
+          .a_log = pointer<float>(in.a_log),
+          .dt_bias = pointer<float>(in.dt_bias),
+          .norm = pointer<float>(in.norm),
+          .channels = in.projected.shape[1],
+          .items = states.delta.shape[0] * states.delta.shape[1],
+          .heads = static_cast<std::int32_t>(states.delta.shape[1]),
+          .dk = static_cast<std::int32_t>(Dk),
+          .dv = static_cast<std::int32_t>(states.delta.shape[3]),
+          .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(Dk))),
+          .beta_scale = static_cast<float>(options.beta_scale),
+          .epsilon = static_cast<float>(options.epsilon),
+          .ahead = ctx.fetch == Fetch::ahead};
+}
 
 // Convolves the head's q, k and v into shared memory, and shifts the convolution's state.
 template <class T>

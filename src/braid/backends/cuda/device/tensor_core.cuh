@@ -60,7 +60,7 @@ __device__ __forceinline__ SharedAddress shared_address(const void* p) {
 
 // The memory that a launch gives each block besides its variables.
 __device__ __forceinline__ unsigned char* dynamic_shared() {
-  extern __shared__ unsigned char dynamic_memory[];
+  extern __shared__ __align__(128) unsigned char dynamic_memory[];
   return dynamic_memory;
 }
 

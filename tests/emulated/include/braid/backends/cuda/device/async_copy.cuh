@@ -16,6 +16,16 @@ inline void wait_for_phase(SharedAddress barrier, int parity) {
 }
 inline void fence_shared_for_async() {}
 
+inline void copy_bulk(SharedAddress to, const void* from, int bytes, SharedAddress barrier, CachePolicy) {
+  if (to % 16 != 0 || reinterpret_cast<std::uintptr_t>(from) % 16 != 0 || bytes % 16 != 0) {
+    throw std::runtime_error("emulation: a bulk copy is not of whole 16 bytes");
+  }
+  test::emulation::later([=] {
+    std::memcpy(shared_pointer(to), from, static_cast<std::size_t>(bytes));
+    test::emulation::deliver(barrier, bytes);
+  });
+}
+
 // What a CUtensorMap describes: five dimensions, the contiguous one first; strides in elements.
 struct EmulatedMap {
   const bf16* data;
