@@ -87,11 +87,11 @@ TEST(SwigluLinear, BackendsAgree) {
 // columns.
 TEST(SwigluLinear, CudaLongRings) {
   if (!test::testing_cuda()) GTEST_SKIP() << "BRAID_TEST_BACKEND is not cuda";
+  std::int64_t rows = 16;  // or 31: one or two of the tensor cores' tiles
   for (const auto& [width, inner] : {std::pair{1037, 3496}, {510, 6968}, {574, 6968}}) {
-    for (const std::int64_t rows : {16, 31}) {
-      test::expect_backends_agree(fmt::format("{} rows, width {}, inner {}", rows, width, inner),
-                                  [&](Trial& t) { run_linear(t, rows, width, inner); });
-    }
+    test::expect_backends_agree(fmt::format("{} rows, width {}, inner {}", rows, width, inner),
+                                [&](Trial& t) { run_linear(t, rows, width, inner); });
+    rows = 47 - rows;
   }
 }
 
