@@ -118,6 +118,7 @@ inline void __syncthreads() { braid::test::emulation::meet_all(); }
 inline void __threadfence() {}
 inline int __ffs(int x) { return __builtin_ffs(x); }
 inline float __expf(float x) { return std::exp(x); }
+inline float __fmul_rn(float a, float b) { return a * b; }
 inline float rsqrtf(float x) { return 1.0F / std::sqrt(x); }
 template <class T>
 T __ldg(const T* p) {

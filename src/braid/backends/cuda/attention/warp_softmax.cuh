@@ -90,7 +90,10 @@ struct WarpSoftmax {
     }
 #pragma unroll
     for (int step = 1; step < 4; step *= 2) most = fmaxf(most, __shfl_xor_sync(0xffffffffU, most, step));
-    const float now = most == -INFINITY ? -INFINITY : most * factor, shift = most == -INFINITY ? 0.0F : now;
+    // Rounded, and not joined with the difference below: what is relative to the same base keeps its weight
+    // exactly.
+    const float now = most == -INFINITY ? -INFINITY : __fmul_rn(most, factor),
+                shift = most == -INFINITY ? 0.0F : now;
     const float rescale = fast_exp2(base - shift);  // exactly 1 where nothing new is larger
     top = most;
     base = now;
