@@ -4,6 +4,8 @@
 // cores. Where a share ends inside a head, the block that ends last joins the pieces, in the order of the
 // keys.
 #pragma once
+#include <algorithm>
+
 #include "braid/backends/cuda/attention/decode_tiles.cuh"
 #include "braid/backends/cuda/device/async_copy.cuh"
 #include "braid/backends/cuda/device/early.cuh"
@@ -30,8 +32,7 @@ template <int kWidth, int kQueries>
 constexpr int stages_of(int shared_bytes) {
   constexpr int kOther = 4 * 1024;  // alignment, barriers
   const int room = shared_bytes - kOther - kJoinBytes<kWidth, kQueries>;
-  return (room / kStageBytes<kWidth> < kMostStages ? room / kStageBytes<kWidth> : kMostStages) /
-         kWarps<kWidth> * kWarps<kWidth>;
+  return std::min(room / kStageBytes<kWidth>, kMostStages) / kWarps<kWidth> * kWarps<kWidth>;
 }
 
 struct StreamArguments {
@@ -52,12 +53,6 @@ struct CacheMaps {
 // Places for tiles; those waiting for `full` and `empty` ones meet at a barrier of 8 bytes for each.
 struct Ring {
   SharedAddress boxes, full, empty;
-};
-struct Stage {
-  int index = 0, parity;
-  __device__ __forceinline__ void next(int stages) {
-    if (++index == stages) index = 0, parity ^= 1;
-  }
 };
 
 // A block's tiles, and the head that the first belongs to.
@@ -94,21 +89,21 @@ __device__ __forceinline__ void ask_for_tiles(const StreamArguments& a, const Pr
                                               const CacheMaps& maps, const Order& order, const Ring& ring,
                                               Span span) {
   const CachePolicy once = used_once();
-  Stage stage{.parity = 1};  // an empty ring's barriers count as passed
+  Turn turn{.parity = 1};  // an empty ring's barriers count as passed
   for (std::int64_t at = span.begin; at < span.end; span.head = order.next(span.head)) {
     const Work work(a, p, span.head, kQueries);
     for (; at < min(span.end, span.head.first_tile + span.head.tiles); ++at) {
       const std::int32_t slot = work.slot(span.head, at);
-      const SharedAddress to = ring.boxes + stage.index * kStageBytes<kWidth>,
-                          full = ring.full + stage.index * 8;
-      wait_for_phase(ring.empty + stage.index * 8, stage.parity);
+      const SharedAddress to = ring.boxes + turn.stage * kStageBytes<kWidth>,
+                          full = ring.full + turn.stage * 8;
+      wait_for_phase(ring.empty + turn.stage * 8, turn.parity);
       arrive_expecting(full, kStageBytes<kWidth>);
       for (int box = 0; box < a.boxes; ++box) {
         const SharedAddress keys = to + box * kBoxBytes, values = keys + kStageBytes<kWidth> / 2;
         copy_box(keys, maps.k, full, once, box * kBoxWidth, work.kv_head, slot, 0, work.token.segment);
         copy_box(values, maps.v, full, once, box * kBoxWidth, work.kv_head, slot, 0, work.token.segment);
       }
-      stage.next(a.stages);
+      turn.next(a.stages);
     }
   }
 }
@@ -139,10 +134,10 @@ __device__ __forceinline__ void put_own(const StreamArguments& a, const Problem&
 template <int kWidth>
 __device__ __forceinline__ void take_tile(const StreamArguments& a, const Problem& p, const Head& head,
                                           const Work& work, std::int32_t slot, const Ring& ring,
-                                          const Stage& stage, WarpSoftmax<kWidth>& softmax, int lane) {
-  const SharedAddress keys = ring.boxes + stage.index * kStageBytes<kWidth>,
+                                          const Turn& turn, WarpSoftmax<kWidth>& softmax, int lane) {
+  const SharedAddress keys = ring.boxes + turn.stage * kStageBytes<kWidth>,
                       values = keys + kStageBytes<kWidth> / 2;
-  wait_for_phase(ring.full + stage.index * 8, stage.parity);
+  wait_for_phase(ring.full + turn.stage * 8, turn.parity);
   const std::int32_t own = work.visible.current - slot;  // row of the token's own key
   const bool puts = a.k_fresh != nullptr && own >= 0 && own < kTileKeys;
   if (puts) put_own<kWidth>(a, p, head, work, keys, values, own, lane);
@@ -155,7 +150,7 @@ __device__ __forceinline__ void take_tile(const StreamArguments& a, const Proble
   }
   if (puts) fence_shared_for_async();
   __syncwarp();
-  if (lane == 0) arrive(ring.empty + stage.index * 8);
+  if (lane == 0) arrive(ring.empty + turn.stage * 8);
 }
 
 // What the warps leave for each other. Weights are relative to 2^top.
@@ -302,15 +297,15 @@ __global__ void __launch_bounds__(32 * kWarps<kWidth> + 32, 1)
   if (a.ahead) wait_for_earlier();
   WarpSoftmax<kWidth> softmax;
   std::int32_t taken = 0;  // tiles of this block so far, by all warps
-  Stage stage{.parity = 0};
+  Turn turn;
   for (std::int64_t at = begin; at < end; head = order.next(head)) {
     const Work work(a, p, head, kQueries);
     softmax.start(a.q + work.first_row * p.width, work.queries, p.width, lane);
     for (; at < min(end, head.first_tile + head.tiles); ++at, ++taken) {
       if (taken % kWarps<kWidth> == warp) {
-        take_tile<kWidth>(a, p, head, work, work.slot(head, at), ring, stage, softmax, lane);
+        take_tile<kWidth>(a, p, head, work, work.slot(head, at), ring, turn, softmax, lane);
       }
-      stage.next(a.stages);
+      turn.next(a.stages);
     }
     meeting.leave(softmax, warp, lane);
     block_barrier<32 * kWarps<kWidth>>();

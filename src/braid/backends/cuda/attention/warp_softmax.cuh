@@ -3,18 +3,17 @@
 // from the first rows' weights.
 #pragma once
 #include "braid/backends/cuda/device/approximate.cuh"
-#include "braid/backends/cuda/device/tensor_core.cuh"
+#include "braid/backends/cuda/device/ring.cuh"
 
 namespace braid::cuda::flash {
 
 // A tile: boxes of 64 elements of so many keys, then of their values.
-inline constexpr int kTileKeys = 32, kBoxWidth = 64, kBoxBytes = kTileKeys * kBoxWidth * 2;
+inline constexpr int kTileKeys = 32, kBoxWidth = 64, kBoxBytes = kTileKeys * kBoxRowBytes;
 
 // One warp's softmax over the tiles it took.
 template <int kWidth>
 struct WarpSoftmax {
   static constexpr int kSteps = kWidth / 16, kGroups = kWidth / 8, kKeyGroups = kTileKeys / 8;
-  static constexpr int kRowBytes = kBoxWidth * 2;
   std::uint32_t q[kSteps][2];  // rows g, columns 2t and 2t + 8 of each step
   float sums[kGroups][4];
   float top, base,
@@ -42,9 +41,9 @@ struct WarpSoftmax {
     total = 0;
   }
 
-  // Where 16 bytes of a row lie in a tile of boxes, packets permuted by the row.
+  // Where 16 bytes of a row lie in a tile of boxes.
   static __device__ __forceinline__ SharedAddress packet_at(SharedAddress tile, int row, int packet) {
-    return tile + packet / 8 * kBoxBytes + row * kRowBytes + ((packet % 8 ^ (row & 7)) << 4);
+    return cuda::packet_at(tile + packet / 8 * kBoxBytes, row, packet % 8);
   }
 
   // kMasked: keys that `sees` denies are left out, whatever their slots hold. factor: of a score, in base 2.
@@ -54,7 +53,7 @@ struct WarpSoftmax {
     const int matrix = lane / 8, within = lane % 8, t = lane % 4;
     float scores[kKeyGroups][4];
     // As packet_at, of 8 rows and packets 2i + matrix: all that depends on the lane.
-    const SharedAddress key_packet = keys + within * kRowBytes + ((matrix ^ within) << 4);
+    const SharedAddress key_packet = keys + within * kBoxRowBytes + ((matrix ^ within) << 4);
 #pragma unroll
     for (auto& group : scores) {
 #pragma unroll
@@ -66,7 +65,7 @@ struct WarpSoftmax {
 #pragma unroll
       for (int j = 0; j < kKeyGroups; ++j) {
         std::uint32_t w[4];
-        load_matrices(w, from + j * 8 * kRowBytes);
+        load_matrices(w, from + j * 8 * kBoxRowBytes);
 #pragma unroll
         for (int s = 0; s < 2; ++s) {
           const std::uint32_t a[4] = {q[i + s][0], 0, q[i + s][1], 0};
@@ -107,7 +106,7 @@ struct WarpSoftmax {
     }
     // Of 16 rows and packets i + matrix / 2.
     const SharedAddress value_packet =
-        values + (8 * (matrix % 2) + within) * kRowBytes + ((matrix / 2 ^ within) << 4);
+        values + (8 * (matrix % 2) + within) * kBoxRowBytes + ((matrix / 2 ^ within) << 4);
 #pragma unroll
     for (int step = 0; step < kTileKeys / 16; ++step) {
       std::uint32_t a[4];
@@ -123,8 +122,8 @@ struct WarpSoftmax {
 #pragma unroll
       for (int i = 0; i < kGroups; i += 2) {
         std::uint32_t w[4];
-        load_matrices_transposed(w,
-                                 (value_packet ^ (i % 8) << 4) + (i / 8 * kBoxBytes + step * 16 * kRowBytes));
+        load_matrices_transposed(
+            w, (value_packet ^ (i % 8) << 4) + (i / 8 * kBoxBytes + step * 16 * kBoxRowBytes));
         if constexpr (kMasked) {
 #pragma unroll
           for (int m = 0; m < 4; ++m) w[m] &= mask[2 * step + m % 2];

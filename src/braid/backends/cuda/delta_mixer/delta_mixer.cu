@@ -44,14 +44,11 @@ __global__ void __launch_bounds__(32 * kMostWarps) head_kernel(__grid_constant__
 
   const Convolution<T> convolution{s, token, head};
   const std::int32_t channels = 2 * s.dk + s.dv;
-  const auto put = [&](std::int32_t i, float x) {
-    (i < s.dk ? q[i] : i < 2 * s.dk ? k[i - s.dk] : v[i - 2 * s.dk]) = x;
-  };
   for (std::int32_t i = thread; i < channels; i += 2 * threads) {
     const bool second = i + threads < channels;
     const auto a = convolution.load(i), b = convolution.load(second ? i + threads : i);
-    put(i, convolution.finish(a));
-    if (second) put(i + threads, convolution.finish(b));
+    convolution.put(i, a, q, k, v);
+    if (second) convolution.put(i + threads, b, q, k, v);
   }
   for (int i = s.dk + thread; i < kKeys; i += threads) q[i] = k[i] = 0;
   if (thread == threads - 1) {

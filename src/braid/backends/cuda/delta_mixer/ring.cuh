@@ -4,6 +4,7 @@
 // before is worked on.
 #pragma once
 #include "braid/backends/cuda/delta_mixer/step.cuh"
+#include "braid/backends/cuda/device/ring.cuh"
 
 namespace braid::cuda::delta_mixer {
 
@@ -96,28 +97,25 @@ __global__ void __launch_bounds__(32 * kHalves * kMostWarps, 1)
   look_before(item, ahead);
   if (s.ahead) wait_for_earlier();
   look_now(item, ahead);
-  int stage = 0, parity = 0;
+  Turn turn;
   while (item.index < s.items) {
     const Convolution<T> convolution{s, item.token, item.head};
-    const auto put = [&](std::int32_t i, float x) {
-      (i < s.dk ? q[i] : i < 2 * s.dk ? k[i - s.dk] : v[i - 2 * s.dk]) = x;
-    };
-    if (thread < channels) put(thread, convolution.finish(ahead.channel));
+    if (thread < channels) convolution.put(thread, ahead.channel, q, k, v);
     for (std::int32_t i = thread + threads; i < channels; i += threads) {
-      put(i, convolution.finish(convolution.load(i)));
+      convolution.put(i, convolution.load(i), q, k, v);
     }
     for (int i = s.dk + thread; i < kKeys; i += threads) q[i] = k[i] = 0;
     const float gate = ahead.gate, a = ahead.a, b = ahead.b;
 
-    wait_for_phase(arrivals + stage * 8, parity);
-    const float* held = ring + stage * size + first * s.dv + column;
+    wait_for_phase(arrivals + turn.stage * 8, turn.parity);
+    const float* held = ring + turn.stage * size + first * s.dv + column;
     Columns state[kRows];
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       state[r] = inside && first + r < s.dk ? load<kColumns>(held + r * s.dv) : Columns{};
     }
     __syncthreads();  // the token is there, and all have read the state
-    fetch(item.index + std::int64_t{stages} * blocks, stage);
+    fetch(item.index + std::int64_t{stages} * blocks, turn.stage);
     Item next = item;
     next.advance(tokens_on, heads_on, s.heads);
     look_before(next, ahead);
@@ -167,7 +165,7 @@ __global__ void __launch_bounds__(32 * kHalves * kMostWarps, 1)
       s.y[item.index * s.dv + column + group] =
           from_float<T>(change.output(group) * factor * weight * silu(gate));
     }
-    if (++stage == stages) stage = 0, parity ^= 1;
+    turn.next(stages);
     item = next;
   }
 }

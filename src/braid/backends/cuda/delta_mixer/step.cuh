@@ -99,6 +99,11 @@ struct Convolution {
     state[2 * s.channels] = c.now;
     return to_float(from_float<T>(sum * fast_sigmoid(sum)));  // as the op that stores it
   }
+  // Finishes channel i into the head's token.
+  __device__ __forceinline__ void put(std::int32_t i, const Channel& c, float* q, float* k, float* v) const {
+    const float x = finish(c);
+    (i < s.dk ? q[i] : i < 2 * s.dk ? k[i - s.dk] : v[i - 2 * s.dk]) = x;
+  }
 };
 
 // exp(g) and beta of a head of a token.

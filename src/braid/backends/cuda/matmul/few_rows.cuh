@@ -7,6 +7,7 @@
 #pragma once
 #include "braid/backends/cuda/device/async_copy.cuh"
 #include "braid/backends/cuda/device/cluster.cuh"
+#include "braid/backends/cuda/device/ring.cuh"
 #include "braid/backends/cuda/matmul/few_rows_cut.h"
 #include "braid/backends/cuda/matmul/streamed.cuh"
 
@@ -22,11 +23,6 @@ inline constexpr int kGroupsOfWarp = kMostWidth / (kGroupColumns * kConsumers);
 struct Maps {
   CUtensorMap rows, weights[ops::kMostLinearParts];
 };
-
-// Where 16 bytes of a box's row lie: packets are permuted by the row.
-__device__ __forceinline__ SharedAddress packet_at(SharedAddress box, int row, int packet) {
-  return box + row * (kDepth * 2) + ((packet ^ (row & 7)) << 4);
-}
 
 // What one block does: some chunks of K of some tiles.
 struct Share {
@@ -45,14 +41,6 @@ struct Share {
   // Where part i of `of` begins: the first are one longer where they are not all equal.
   static __device__ __forceinline__ std::int32_t begin(std::int32_t all, std::int32_t i, std::int32_t of) {
     return i * (all / of) + min(i, all % of);
-  }
-};
-
-// A place in the ring, and how often it was passed.
-struct Turn {
-  int stage = 0, parity = 0;
-  __device__ __forceinline__ void next(int stages) {
-    if (++stage == stages) stage = 0, parity ^= 1;
   }
 };
 
