@@ -8,6 +8,8 @@
 #include <numeric>
 #include <random>
 
+#include "tests/support/trial.h"
+
 namespace braid::cuda::flash {
 
 namespace {
@@ -29,151 +31,73 @@ std::string to_string(const Case& c) {
   return text;
 }
 
-// Keys, values and queries of every position of every sequence, and what the kernel sees of them.
-class Sequences {
- public:
-  Sequences(const Case& c, std::uint64_t seed)
-      : c_(c), random_(seed), row_(static_cast<std::size_t>(c.kv_heads * c.width)) {
-    for (const int n : c.feed) offsets_.push_back(offsets_.back() + n);
-    lengths_.assign(c.lengths.begin(), c.lengths.end());
-    const bf16 nan = __float2bfloat16_rn(NAN);  // whatever an unwritten slot holds
-    k_cache.assign(c.feed.size() * static_cast<std::size_t>(c.capacity) * row_, nan);
-    v_cache = k_cache;
-    q = normal(static_cast<std::size_t>(tokens() * c.heads * c.width), 3);
-    y.assign(q.size(), nan);
-    for (std::size_t s = 0; s < c.feed.size(); ++s) {
-      const auto count = static_cast<std::size_t>(c.lengths[s] + c.feed[s]);
-      keys_.push_back(normal(count * row_, 1));
-      values_.push_back(normal(count * row_, 1));
-      for (int p = 0; p < c.lengths[s] + c.feed[s]; ++p) {
-        const bool fresh = p >= c.lengths[s];
-        if (fresh) k_fresh.insert(k_fresh.end(), key(s, p), key(s, p) + row_);
-        if (fresh) v_fresh.insert(v_fresh.end(), value(s, p), value(s, p) + row_);
-        if (fresh && c.append) continue;
-        std::copy_n(key(s, p), row_, k_cache.begin() + static_cast<std::ptrdiff_t>(slot(s, p)));
-        std::copy_n(value(s, p), row_, v_cache.begin() + static_cast<std::ptrdiff_t>(slot(s, p)));
-      }
-    }
+// Slots that no key was put into hold NaN.
+void spoil_unwritten(const Case& c, const Tensor& cache) {
+  const std::int64_t row = c.kv_heads * c.width;
+  for (std::size_t s = 0; s < c.feed.size(); ++s) {
+    bf16* const slots = pointer<bf16>(cache) + static_cast<std::int64_t>(s) * c.capacity * row;
+    std::fill(slots + std::min(c.lengths[s], c.capacity) * row, slots + c.capacity * row,
+              __float2bfloat16_rn(NAN));
   }
+}
 
-  int tokens() const { return offsets_.back(); }
-  Problem problem() const {
-    return {.offsets = offsets_.data(),
-            .lengths = lengths_.data(),
-            .tokens = tokens(),
-            .segments = static_cast<std::int32_t>(c_.feed.size()),
-            .heads = c_.heads,
-            .kv_heads = c_.kv_heads,
-            .width = c_.width,
-            .window = c_.window == 0 ? std::numeric_limits<std::int32_t>::max() : c_.window,
-            .capacity = static_cast<std::uint32_t>(c_.capacity),
-            .scale = kScale};
-  }
-  EmulatedMap map(const std::vector<bf16>& cache) const {
-    const bool whole = c_.width % kBoxWidth == 0;
-    const int boxes = whole ? c_.width / kBoxWidth : 1;
-    return {.data = cache.data(),
-            .shape = {whole ? kBoxWidth : c_.width, c_.kv_heads, c_.capacity, boxes,
-                      static_cast<std::int64_t>(c_.feed.size())},
-            .stride = {1, c_.width, c_.kv_heads * c_.width, kBoxWidth,
-                       std::int64_t{c_.capacity} * c_.kv_heads * c_.width},
-            .box = {kBoxWidth, 1, kTileKeys, boxes, 1}};
-  }
+EmulatedMap map_of(const Tensor& cache) {
+  const auto C = cache.shape[1], H = cache.shape[2], D = cache.shape[3];
+  const bool whole = D % kBoxWidth == 0;
+  const auto boxes = whole ? D / kBoxWidth : 1;
+  return {.data = pointer<bf16>(cache),
+          .shape = {whole ? kBoxWidth : D, H, C, boxes, cache.shape[0]},
+          .stride = {1, D, H * D, kBoxWidth, C * H * D},
+          .box = {kBoxWidth, 1, kTileKeys, static_cast<int>(boxes), 1}};
+}
 
-  void expect_right() const {
-    double error = 0, size = 0;
-    for (std::size_t s = 0; s < c_.feed.size(); ++s) {
-      for (int i = 0; i < c_.feed[s]; ++i) {
-        for (int h = 0; h < c_.heads; ++h) compare(s, i, h, error, size);
-      }
-    }
-    // y is rounded to bf16: half a unit in 2^8, 1.1e-3 of its size on average.
-    EXPECT_LT(std::sqrt(error / size), 3e-3);
-    if (!c_.append) return;
-    for (std::size_t s = 0; s < c_.feed.size(); ++s) {
-      if (c_.feed[s] == 0) continue;
-      const auto at = slot(s, c_.lengths[s]);
-      for (std::size_t i = 0; i < row_; ++i) {
-        ASSERT_EQ(__bfloat162float(k_cache[at + i]), __bfloat162float(key(s, c_.lengths[s])[i]));
-        ASSERT_EQ(__bfloat162float(v_cache[at + i]), __bfloat162float(value(s, c_.lengths[s])[i]));
-      }
-    }
-  }
-
-  static constexpr float kScale = 0.2F;
-  std::vector<bf16> k_cache, v_cache, k_fresh, v_fresh, q, y;
-
- private:
-  std::vector<bf16> normal(std::size_t count, float scale) {
-    std::normal_distribution<float> draw(0, scale);
-    std::vector<bf16> values(count);
-    for (auto& x : values) x = __float2bfloat16_rn(draw(random_));
-    return values;
-  }
-  const bf16* key(std::size_t s, int p) const { return keys_[s].data() + static_cast<std::size_t>(p) * row_; }
-  const bf16* value(std::size_t s, int p) const {
-    return values_[s].data() + static_cast<std::size_t>(p) * row_;
-  }
-  std::size_t slot(std::size_t s, int p) const {
-    return (s * static_cast<std::size_t>(c_.capacity) + static_cast<std::size_t>(p % c_.capacity)) * row_;
-  }
-  void compare(std::size_t s, int i, int h, double& error, double& size) const {
-    const int position = c_.lengths[s] + i, low = std::max(0, position - problem().window + 1);
-    const auto at = static_cast<std::size_t>(((offsets_[s] + i) * c_.heads + h) * c_.width);
-    const int head = h / (c_.heads / c_.kv_heads) * c_.width;
-    std::vector<double> weights;
-    for (int p = low; p <= position; ++p) {
-      double dot = 0;
-      for (int d = 0; d < c_.width; ++d) {
-        dot += double{__bfloat162float(q[at + static_cast<std::size_t>(d)])} *
-               __bfloat162float(key(s, p)[head + d]);
-      }
-      weights.push_back(dot * kScale);
-    }
-    const double top = *std::ranges::max_element(weights);
-    double total = 0;
-    for (double& w : weights) total += w = std::exp(w - top);
-    for (int d = 0; d < c_.width; ++d) {
-      double want = 0;
-      for (int p = low; p <= position; ++p) {
-        want += weights[static_cast<std::size_t>(p - low)] / total * __bfloat162float(value(s, p)[head + d]);
-      }
-      const double got = __bfloat162float(y[at + static_cast<std::size_t>(d)]);
-      ASSERT_TRUE(std::isfinite(got));
-      error += (got - want) * (got - want);
-      size += want * want;
-    }
-  }
-
-  Case c_;
-  std::mt19937_64 random_;
-  std::size_t row_;
-  std::vector<std::int32_t> offsets_{0}, lengths_;
-  std::vector<std::vector<bf16>> keys_, values_;
-};
-
+// Judged by the op's reference in f64, which also says what the caches hold in the end.
 template <int kWidth, int kQueries>
 void run(const Case& c, std::uint64_t seed) {
   SCOPED_TRACE(fmt::format("{}, seed {}", to_string(c), seed));
-  Sequences all(c, seed);
+  test::TestTensors t(seed, DType::bf16);
+  auto reference = test::reference_context();
+  const auto precise = [&](const ConstTensor& x) { return t.copy_of(x, DType::f64); };
+  const std::vector<std::int64_t> feed(c.feed.begin(), c.feed.end());
+  const std::int64_t tokens = test::sum_of(feed);
+  const Shape slots{std::ssize(c.feed), c.capacity, c.kv_heads, c.width};
+  ops::KeyValueCache cache{t.normal("k cache", DType::bf16, slots), t.normal("v cache", DType::bf16, slots)};
+  spoil_unwritten(c, cache.k);
+  spoil_unwritten(c, cache.v);
+  const ops::AttentionInputs in{t.normal("q", DType::bf16, {tokens, c.heads, c.width}, {.scale = 3}),
+                                t.normal("k", DType::bf16, {tokens, c.kv_heads, c.width}),
+                                t.normal("v", DType::bf16, {tokens, c.kv_heads, c.width})};
+  const Tensor y = t.make(DType::bf16, in.q.shape), want = t.make(DType::f64, in.q.shape);
+  const ops::KeyValueCache want_cache{precise(cache.k), precise(cache.v)};
+  const auto segments = t.segments(feed);
+  const Tensor lengths = t.of(std::vector<std::int32_t>(c.lengths.begin(), c.lengths.end()));
+  const ops::AttentionOptions options{.window = c.window, .scale = 0.2};
+  ops::attention_cached(*reference, want, want_cache, {precise(in.q), precise(in.k), precise(in.v)}, segments,
+                        lengths, options);
+  if (!c.append) {
+    cache = {t.copy_of(want_cache.k, DType::bf16), t.copy_of(want_cache.v, DType::bf16)};
+  }
+
+  Problem p = make_problem("attention_cached", in, segments, options);
+  p.lengths = pointer<std::int32_t>(lengths);
+  p.capacity = static_cast<std::uint32_t>(c.capacity);
   const int query_blocks = (c.heads / c.kv_heads + kQueries - 1) / kQueries;
-  const int stages = stages_of<kWidth, kQueries>(kSharedBytes);
-  const auto rows = static_cast<std::size_t>(2 * c.blocks * kQueries);
-  std::vector<float> sums(rows * static_cast<std::size_t>(c.width), NAN), stats(2 * rows, NAN);
-  std::vector<std::uint32_t> arrived(static_cast<std::size_t>(all.tokens() * c.kv_heads * query_blocks));
-  const EmulatedMap keys = all.map(all.k_cache), values = all.map(all.v_cache);
+  const Tensor sums = t.make(DType::f32, {2 * c.blocks * kQueries, c.width}),
+               stats = t.make(DType::f32, {2 * c.blocks * kQueries, 2});
+  std::vector<std::uint32_t> arrived(static_cast<std::size_t>(tokens * c.kv_heads * query_blocks));
+  const EmulatedMap keys = map_of(cache.k), values = map_of(cache.v);
   const CacheMaps maps{tensor_map_of(keys), tensor_map_of(values)};
-  const StreamArguments a{.y = all.y.data(),
-                          .sums = sums.data(),
-                          .stats = stats.data(),
+  const StreamArguments a{.y = pointer<bf16>(y),
+                          .sums = pointer<float>(sums),
+                          .stats = pointer<float>(stats),
                           .arrived = arrived.data(),
-                          .q = all.q.data(),
-                          .k = all.k_cache.data(),
-                          .v = all.v_cache.data(),
-                          .k_fresh = c.append ? all.k_fresh.data() : nullptr,
-                          .v_fresh = c.append ? all.v_fresh.data() : nullptr,
+                          .q = pointer<bf16>(in.q),
+                          .k = pointer<bf16>(cache.k),
+                          .v = pointer<bf16>(cache.v),
+                          .k_fresh = c.append ? pointer<bf16>(in.k) : nullptr,
+                          .v_fresh = c.append ? pointer<bf16>(in.v) : nullptr,
                           .query_blocks = query_blocks,
-                          .stages = stages,
+                          .stages = stages_of<kWidth, kQueries>(kSharedBytes),
                           .boxes = c.width % kBoxWidth == 0 ? 1 : kWidth / kBoxWidth,
                           .ahead = false};
   test::emulation::Launch launch{.blocks = std::vector<unsigned>(static_cast<std::size_t>(c.blocks)),
@@ -182,10 +106,17 @@ void run(const Case& c, std::uint64_t seed) {
   std::iota(launch.blocks.begin(), launch.blocks.end(), 0U);
   std::mt19937_64 random(seed);
   std::ranges::shuffle(launch.blocks, random);
-  const Problem p = all.problem();
   test::emulation::run(launch, [&] { stream_kernel<kWidth, kQueries>(a, p, maps); });
-  all.expect_right();
+
+  // y is rounded to bf16: half a unit in 2^8, 1.1e-3 of its size on average.
+  test::expect_close(y, want, {3e-3, 3e-2}, "y");
   EXPECT_EQ(std::ranges::count(arrived, 0U), std::ssize(arrived)) << "counters are left at zero";
+  for (const auto& [got, expected] : {std::pair{cache.k, want_cache.k}, {cache.v, want_cache.v}}) {
+    for (std::int64_t i = 0; i < got.count(); ++i) {
+      const double x = __bfloat162float(pointer<bf16>(got)[i]), e = pointer<double>(expected)[i];
+      ASSERT_TRUE(x == e || (std::isnan(x) && std::isnan(e))) << "the cache's element " << i;
+    }
+  }
 }
 
 TEST(EmulatedDecodeStream, IsAttention) {
