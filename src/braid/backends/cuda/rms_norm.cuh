@@ -66,8 +66,7 @@ __global__ void __launch_bounds__(L::kThreads) forward_kernel(Forward<typename L
   const Place<L> place;
   const std::int64_t row = std::int64_t{blockIdx.x} * L::kRows + place.group, at = row * p.width;
   const int width = row < p.rows ? p.width : 0;  // rows past the end have no columns
-  let_next_start();
-  if (!p.ahead) wait_for_earlier();
+  begin_early(p.ahead);
   // Behind the wait, what must come from far waits for all that the next product fetches ahead.
   Elements<float, L::kN> weight[L::kItems];
 #pragma unroll

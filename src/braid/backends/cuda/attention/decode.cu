@@ -214,8 +214,7 @@ __global__ void __launch_bounds__(kThreads) split_kernel(Arguments<T> a, Problem
   __shared__ float team_top[kTeams][kQueries], team_total[kTeams][kQueries];
   __shared__ bool is_last;
   const Teams<kTeams, kQueries, kWidth> teams{team_sums, team_top, team_total, &is_last};
-  let_next_start();
-  if (!a.ahead) wait_for_earlier();
+  begin_early(a.ahead);
 
   const std::int32_t group = p.heads / p.kv_heads, query_blocks = (group + kQueries - 1) / kQueries;
   auto block = static_cast<std::int32_t>(blockIdx.x);

@@ -282,8 +282,7 @@ __global__ void __launch_bounds__(32 * kWarps<kWidth> + 32, 1)
     publish_barriers();
   }
   __syncthreads();
-  let_next_start();
-  if (!a.ahead) wait_for_earlier();
+  begin_early(a.ahead);
 
   const Order order{p, p.kv_heads * a.query_blocks};
   const Shares shares{order.count()};

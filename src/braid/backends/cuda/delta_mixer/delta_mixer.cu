@@ -26,8 +26,7 @@ __global__ void __launch_bounds__(32 * kMostWarps) head_kernel(__grid_constant__
   const std::int64_t item = blockIdx.x, token = item / s.heads;
   const auto head = static_cast<std::int32_t>(item % s.heads);
   float* const head_state = s.state + item * s.dk * s.dv;
-  let_next_start();
-  if (!s.ahead) wait_for_earlier();
+  begin_early(s.ahead);
 
   const int column = warp * kWarpColumns + lane * kColumns, first = group * kRows;
   const bool inside = column < s.dv;

@@ -69,8 +69,7 @@ __global__ void __launch_bounds__(32 * kHalves * kMostWarps, 1)
     publish_barriers();
   }
   __syncthreads();
-  let_next_start();
-  if (!s.ahead) wait_for_earlier();
+  begin_early(s.ahead);
   for (int i = 0; i < stages; ++i) fetch(blockIdx.x + std::int64_t{i} * blocks, i);
 
   const int column = warp * kWarpColumns + lane * kColumns, first = (half * kGroups + group) * kRows;

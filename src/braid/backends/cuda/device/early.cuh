@@ -1,7 +1,7 @@
 // Programmatic dependent launch: a kernel's blocks take their places while the kernel before it still runs,
 // which hides launches and the ends of small kernels. Every thread of such a kernel calls begin_early()
-// before it touches memory, or its halves where Context::fetch names something that may be read before the
-// second; until then it may also prefetch into L2, which is coherent. A thread that touches nothing else need
+// before it touches memory, and waits later where Context::fetch names something that may be read before;
+// until then it may also prefetch into L2, which is coherent. A thread that touches nothing else need
 // not wait, but some thread of every block does.
 #pragma once
 #include "braid/backends/cuda/launch.h"
@@ -13,9 +13,10 @@ namespace braid::cuda {
 __device__ __forceinline__ void let_next_start() { asm volatile("griddepcontrol.launch_dependents;"); }
 // Until all kernels before this one are done and their writes are visible.
 __device__ __forceinline__ void wait_for_earlier() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
-__device__ __forceinline__ void begin_early() {
+// ahead: what follows up to the kernel's own wait reads only what Context::fetch names.
+__device__ __forceinline__ void begin_early(bool ahead = false) {
   let_next_start();
-  wait_for_earlier();
+  if (!ahead) wait_for_earlier();
 }
 
 // Asks for the line of `from` to be brought into L2 and kept there.
