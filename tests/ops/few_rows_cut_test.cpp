@@ -42,8 +42,8 @@ TEST(FewRowsCut, EveryTileHasItsShareAndTheRingFits) {
           EXPECT_GE(cut.chunks, cut.split) << name;
           EXPECT_GE(cut.stages, 2) << name;
           EXPECT_LE(cut.shared_bytes(rows), cuda::few_rows::kMostSharedBytes) << name;
-          // The blocks of a cluster meet in the ring, which their next tile would need.
-          if (cut.split > 1) {
+          EXPECT_EQ(cut.units * 8 * (gated ? 2 : 1), cut.width) << name;
+          if (cut.split > 1) {  // a cluster has one tile
             EXPECT_EQ(cut.tiles, cut.clusters) << name;
           }
         }

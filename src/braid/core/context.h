@@ -15,9 +15,9 @@ struct BackendState {
 // strict: each row's bits also do not depend on which other rows are in the call.
 enum class Arithmetic : std::uint8_t { fast, strict };
 
-// ahead: kernels may fetch weights, segment offsets and what sequences left (caches, lengths, recurrent
-// states) before their turn: apart from the one op that advances each state, nothing given to the device
-// since the host last wrote or read its memory writes these.
+// ahead: kernels may fetch weights, segment offsets, positions and what sequences left (caches, lengths,
+// recurrent states) before their turn: apart from the one op that advances each state, nothing given to the
+// device since the host last wrote or read its memory writes these.
 enum class Fetch : std::uint8_t { in_turn, ahead };
 
 struct Context {

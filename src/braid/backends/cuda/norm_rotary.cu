@@ -9,11 +9,14 @@ namespace braid::cuda {
 namespace {
 
 // kGroup threads share a row, each with kItems pairs of runs of kN elements: pair item · kGroup + lane.
+// Blocks of four warps have at most 80 registers a thread, so that one fits beside a block of decoding's
+// attention, which has taken up to 216 of 255 for two warps in each quarter of a multiprocessor.
 template <class Element, int kThreadsOfRow, int kPairs>
 struct Layout {
   using T = Element;
   static constexpr int kN = 16 / sizeof(T), kGroup = kThreadsOfRow, kItems = kPairs;
-  static constexpr int kThreads = kGroup < 256 ? 256 : kGroup, kRows = kThreads / kGroup;
+  static constexpr int kThreads = kGroup < 128 ? 256 : kGroup, kRows = kThreads / kGroup;
+  static constexpr int kResident = kThreads == 128 ? 6 : 1;
 };
 
 template <class T>
@@ -33,15 +36,16 @@ struct Arguments {
   std::int64_t tokens, table_rows;
   int count, half;  // of parts; of a head's width
   float epsilon;
+  bool ahead;  // weights, positions and tables may be read before the kernel's turn
 };
 
 // Rows are tokens times parts.
 template <class L>
-__global__ void __launch_bounds__(L::kThreads)
+__global__ void __launch_bounds__(L::kThreads, L::kResident)
     norm_rotary_kernel(__grid_constant__ const Arguments<typename L::T> a) {
   using Run = Elements<typename L::T, L::kN>;
   __shared__ float shared[L::kThreads / 32];
-  begin_early();
+  begin_early(a.ahead);
   const int lane = static_cast<int>(threadIdx.x) % L::kGroup,
             group = static_cast<int>(threadIdx.x) / L::kGroup;
   const std::int64_t row = std::int64_t{blockIdx.x} * L::kRows + group, token = row / a.count;
@@ -53,6 +57,18 @@ __global__ void __launch_bounds__(L::kThreads)
     const int pair = i * L::kGroup + lane;
     return pair / runs * 2 * a.half + pair % runs * L::kN;
   };
+  const bool rotates = a.cosines != nullptr;
+  const std::int64_t position = rotates && inside ? a.positions[token] : 0;
+  if (a.ahead) {
+    for (int i = 0; i < L::kItems; ++i) {
+      if (i * L::kGroup + lane >= pairs) continue;
+      const int c = column(i);
+      keep_in_l2(part.weight + c);
+      keep_in_l2(part.weight + c + a.half);
+      if (rotates) prefetch_rotation(a.cosines, a.sines, position, a.table_rows, a.half, c % (2 * a.half));
+    }
+    wait_for_earlier();
+  }
   Run first[L::kItems], second[L::kItems];
   float squares = 0;
 #pragma unroll
@@ -69,8 +85,6 @@ __global__ void __launch_bounds__(L::kThreads)
   const float mean = group_sum<L::kGroup>(squares, shared) / static_cast<float>(part.width);
   const float r = 1.0F / sqrtf(mean + a.epsilon);
   if (lane == 0 && inside) part.inverse_rms[token] = r;
-  const bool rotates = a.cosines != nullptr;
-  const std::int64_t position = rotates && inside ? a.positions[token] : 0;
 #pragma unroll
   for (int i = 0; i < L::kItems; ++i) {
     if (i * L::kGroup + lane >= pairs) continue;
@@ -109,7 +123,7 @@ bool visit_layout(int width, int half, F&& f) {
   } else if (pairs <= 64) {
     f.template operator()<Layout<T, 32, 2>>();
   } else if (pairs <= 256) {
-    f.template operator()<Layout<T, 256, 1>>();
+    f.template operator()<Layout<T, 128, 2>>();
   } else if (pairs <= 512) {
     f.template operator()<Layout<T, 512, 1>>();
   } else {
@@ -134,7 +148,8 @@ void norm_rotary_forward(Context& ctx, std::span<const ops::NormRotaryPart> part
                    .table_rows = table ? table->cos.shape[0] : 0,
                    .count = static_cast<int>(parts.size()),
                    .half = static_cast<int>(shape[2] / 2),
-                   .epsilon = static_cast<float>(epsilon)};
+                   .epsilon = static_cast<float>(epsilon),
+                   .ahead = ctx.fetch == Fetch::ahead};
     std::int64_t widest = 0;
     for (std::size_t i = 0; i < parts.size(); ++i) {
       const auto width = parts[i].x.shape[1];

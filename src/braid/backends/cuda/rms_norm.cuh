@@ -1,6 +1,7 @@
 // The kernels of both norms: a row is read once and stays in the registers of the threads that share it.
 #pragma once
 #include "braid/backends/cuda/column_sums.h"
+#include "braid/backends/cuda/device/cache_policy.cuh"
 #include "braid/backends/cuda/device/early.cuh"
 #include "braid/backends/cuda/device/elements.cuh"
 

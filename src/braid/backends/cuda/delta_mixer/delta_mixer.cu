@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(32 * kMostWarps) head_kernel(__grid_constant__
   for (int i = s.dk + thread; i < kKeys; i += threads) q[i] = k[i] = 0;
   if (thread == threads - 1) {
     const float* ab = s.ab + token * 2 * s.heads;
-    gates = gates_of(s, head, ab[head], ab[s.heads + head]);
+    gates = gates_of(ab[head], ab[s.heads + head], s.a_log[head], s.dt_bias[head], s.beta_scale);
   }
   __syncthreads();
 

@@ -38,7 +38,8 @@ struct Item {
 template <class T>
 struct Ahead {
   typename Convolution<T>::Channel channel;
-  float a, b, gate;
+  float a, b, a_log, dt_bias;
+  T gate;
 };
 
 template <int kRows, class T>
@@ -77,13 +78,17 @@ __global__ void __launch_bounds__(32 * kHalves * kMostWarps, 1)
   const std::int32_t channels = 2 * s.dk + s.dv;
   const float weight = finishes ? s.norm[column + group] : 0.0F;
   const auto look_before = [&](const Item& item, Ahead<T>& ahead) {
-    if (item.index >= s.items || thread >= channels) return;
-    ahead.channel = Convolution<T>{s, item.token, item.head}.load_before(thread);
+    if (item.index >= s.items) return;
+    if (thread < channels) ahead.channel = Convolution<T>{s, item.token, item.head}.load_before(thread);
+    if (has_gates) {
+      ahead.a_log = s.a_log[item.head];
+      ahead.dt_bias = s.dt_bias[item.head];
+    }
   };
   const auto look_now = [&](const Item& item, Ahead<T>& ahead) {
     if (item.index >= s.items) return;
     if (thread < channels) Convolution<T>{s, item.token, item.head}.load_now(ahead.channel);
-    if (finishes) ahead.gate = to_float(s.gate[item.index * s.dv + column + group]);
+    if (finishes) ahead.gate = s.gate[item.index * s.dv + column + group];
     if (has_gates) {
       const float* ab = s.ab + std::int64_t{item.token} * 2 * s.heads + item.head;
       ahead.a = ab[0];
@@ -104,7 +109,10 @@ __global__ void __launch_bounds__(32 * kHalves * kMostWarps, 1)
       convolution.put(i, convolution.load(i), q, k, v);
     }
     for (int i = s.dk + thread; i < kKeys; i += threads) q[i] = k[i] = 0;
-    const float gate = ahead.gate, a = ahead.a, b = ahead.b;
+    if (has_gates) {
+      gates = gates_of(ahead.a, ahead.b, ahead.a_log, ahead.dt_bias, s.beta_scale);
+    }
+    const float gate = to_float(ahead.gate);
 
     wait_for_phase(arrivals + turn.stage * 8, turn.parity);
     const float* held = ring + turn.stage * size + first * s.dv + column;
@@ -136,7 +144,6 @@ __global__ void __launch_bounds__(32 * kHalves * kMostWarps, 1)
 #pragma unroll
       for (int i = 0; i < 3; ++i) products[half][i] = sums[2 * kColumns + i];
     }
-    if (has_gates) gates = gates_of(s, item.head, a, b);
     __syncthreads();
     const auto other_k = load<kColumns>(column_sums[1 - half][0] + column),
                other_q = load<kColumns>(column_sums[1 - half][1] + column),

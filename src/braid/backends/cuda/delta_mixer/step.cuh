@@ -107,9 +107,8 @@ struct Convolution {
 };
 
 // exp(g) and beta of a head of a token.
-template <class T>
-__device__ __forceinline__ float2 gates_of(const Step<T>& s, std::int32_t head, float a, float b) {
-  return {expf(log_decay_of(a, s.a_log[head], s.dt_bias[head])), s.beta_scale * exact_sigmoid(b)};
+__device__ __forceinline__ float2 gates_of(float a, float b, float a_log, float dt_bias, float beta_scale) {
+  return {expf(log_decay_of(a, a_log, dt_bias)), beta_scale * exact_sigmoid(b)};
 }
 
 // As delta::advance, for a lane's columns of the state.

@@ -15,6 +15,11 @@ __device__ __forceinline__ CachePolicy used_once() {
   return policy;
 }
 
+// Asks for the line of `from` to be brought into L2 and kept there.
+__device__ __forceinline__ void keep_in_l2(const void* from) {
+  asm volatile("prefetch.global.L2::evict_last [%0];" ::"l"(__cvta_generic_to_global(from)));
+}
+
 // Four floats that nobody reads for long.
 __device__ __forceinline__ void store_once(float* to, const Elements<float, 4>& x, CachePolicy policy) {
   asm volatile(

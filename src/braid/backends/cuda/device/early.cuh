@@ -19,11 +19,6 @@ __device__ __forceinline__ void begin_early(bool ahead = false) {
   if (!ahead) wait_for_earlier();
 }
 
-// Asks for the line of `from` to be brought into L2 and kept there.
-__device__ __forceinline__ void keep_in_l2(const void* from) {
-  asm volatile("prefetch.global.L2::evict_last [%0];" ::"l"(__cvta_generic_to_global(from)));
-}
-
 struct EarlyLaunch {
   dim3 grid;
   int threads;

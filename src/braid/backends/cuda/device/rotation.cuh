@@ -1,5 +1,6 @@
 // What a rotary table says of a position.
 #pragma once
+#include "braid/backends/cuda/device/cache_policy.cuh"
 #include "braid/backends/cuda/device/elements.cuh"
 
 namespace braid::cuda {
@@ -23,6 +24,15 @@ __device__ __forceinline__ Rotation<kN> load_rotation(const float* cosines, cons
     r.sine = load_constant<kN>(sines + position * half + column);
   }
   return r;
+}
+
+// Brings near what load_rotation will read.
+__device__ __forceinline__ void prefetch_rotation(const float* cosines, const float* sines,
+                                                  std::int64_t position, std::int64_t rows, int half,
+                                                  int column) {
+  if (position < 0 || position >= rows) return;
+  keep_in_l2(cosines + position * half + column);
+  keep_in_l2(sines + position * half + column);
 }
 
 }  // namespace braid::cuda

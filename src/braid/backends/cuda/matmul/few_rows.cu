@@ -14,6 +14,16 @@ CUtensorMap map_of(const ConstTensor& t, int rows) {
                           .box = {kDepth, static_cast<std::uint32_t>(rows)}});
 }
 
+// Calls f.template operator()<units of a warp>().
+template <int kParts, class F>
+void visit_units(int units, F&& f) {
+  constexpr int kMost = kMostWidth / (kGroupColumns * kConsumers * kParts);
+  const int each = (units + kConsumers - 1) / kConsumers;
+  if (each <= 1) return f.template operator()<1>();
+  if (each == 2 || kMost == 2) return f.template operator()<2>();
+  if constexpr (kMost > 2) return each == 3 ? f.template operator()<3>() : f.template operator()<4>();
+}
+
 template <int kRows, bool kGated>
 void launch(const Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> operands) {
   constexpr int kParts = kGated ? 2 : 1;
@@ -26,15 +36,17 @@ void launch(const Context& ctx, const MatmulProblem& p, std::span<const MatmulOp
   for (std::size_t i = 0; i < operands.size(); ++i) {
     maps.weights[i] = map_of(operands[i].b, cut.width / kParts);
   }
-  const auto kernel = few_rows_kernel<kRows, kGated>;
-  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMostSharedBytes),
-             "matmul");
-  launch_early(ctx, "matmul", kernel,
-               {.grid = dim3(static_cast<unsigned>(cut.clusters * cut.split)),
-                .threads = kThreads,
-                .shared_bytes = static_cast<std::size_t>(cut.shared_bytes(kRows)),
-                .cluster = cut.split},
-               parts, maps, cut, static_cast<int>(p.rows), ctx.fetch == Fetch::ahead);
+  visit_units<kParts>(cut.units, [&]<int kUnits>() {
+    const auto kernel = few_rows_kernel<kRows, kGated, kUnits>;
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMostSharedBytes),
+               "matmul");
+    launch_early(ctx, "matmul", kernel,
+                 {.grid = dim3(static_cast<unsigned>(cut.clusters * cut.split)),
+                  .threads = kThreads,
+                  .shared_bytes = static_cast<std::size_t>(cut.shared_bytes(kRows)),
+                  .cluster = cut.split},
+                 parts, maps, cut, static_cast<int>(p.rows), ctx.fetch == Fetch::ahead);
+  });
 }
 
 template <bool kGated>

@@ -3,7 +3,9 @@
 // reading b once, so one block per multiprocessor keeps a ring of boxes of b (and of a) in flight by the copy
 // engine. A block takes whole columns, as many as give every block the same, and sums all of K; where few
 // columns would leave multiprocessors idle, the blocks of a cluster each sum a piece of K and add up in the
-// order of K through their shared memory. Nothing passes through global memory on the way.
+// order of K through their shared memory. Nothing passes through global memory on the way. What is in the ring
+// when the rows come is worked off several times as fast as memory fills it, so that it is time gained; a warp
+// therefore has all of a box's loads, then all of its products, on their way at once.
 #pragma once
 #include "braid/backends/cuda/device/async_copy.cuh"
 #include "braid/backends/cuda/device/cluster.cuh"
@@ -18,7 +20,6 @@ using namespace streamed;
 inline constexpr int kConsumers = 8, kConsumerThreads = 32 * kConsumers;
 inline constexpr int kThreads = kConsumerThreads + 32;  // and a warp that asks for boxes
 inline constexpr int kGroupColumns = 8;                 // of one tensor core product
-inline constexpr int kGroupsOfWarp = kMostWidth / (kGroupColumns * kConsumers);
 
 struct Maps {
   CUtensorMap rows, weights[ops::kMostLinearParts];
@@ -52,11 +53,11 @@ struct Unit {
   }
 };
 
-// The sums of one warp: its units are every eighth of the tile. A unit is a group of columns, or two, the
-// gate's and up's.
-template <int kRows, bool kGated>
+// The sums of one warp: its units are every eighth of the tile's, kUnits or one less. A unit is a group of
+// columns, or two, the gate's and up's.
+template <int kRows, bool kGated, int kUnitsOfWarp>
 struct Sums {
-  static constexpr int kTiles = kRows / 16, kParts = kGated ? 2 : 1, kUnits = kGroupsOfWarp / kParts;
+  static constexpr int kTiles = kRows / 16, kParts = kGated ? 2 : 1, kUnits = kUnitsOfWarp;
   float values[kUnits][kParts][kTiles][4];
 
   __device__ __forceinline__ void clear() {
@@ -72,35 +73,45 @@ struct Sums {
       }
     }
   }
-  // `units` of the tile; the boxes of up begin behind those of the gate.
+  // `units` of the tile; the boxes of up begin behind those of the gate. A warp that has one unit less does its
+  // last but one twice.
   __device__ __forceinline__ void add_chunk(SharedAddress weights, SharedAddress rows, int units, int warp,
                                             int lane) {
+    constexpr int kHalves = 2, kSteps = 2;
     const int matrix = lane / 8, within = lane % 8;
+    std::uint32_t a[kHalves][kSteps][kTiles][4], w[kHalves][kUnits][kParts][4];
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      std::uint32_t a[2][kTiles][4];
+    for (int half = 0; half < kHalves; ++half) {
 #pragma unroll
-      for (int s = 0; s < 2; ++s) {
+      for (int s = 0; s < kSteps; ++s) {
 #pragma unroll
         for (int t = 0; t < kTiles; ++t) {
-          load_matrices(a[s][t],
+          load_matrices(a[half][s][t],
                         packet_at(rows, 16 * t + 8 * (matrix % 2) + within, 4 * half + 2 * s + matrix / 2));
         }
       }
 #pragma unroll
       for (int i = 0; i < kUnits; ++i) {
-        const int unit = warp + kConsumers * i;
-        if (unit >= units) break;
+        const int unit = min(warp + kConsumers * i, units - 1);
 #pragma unroll
         for (int part = 0; part < kParts; ++part) {
-          std::uint32_t w[4];
-          load_matrices(
-              w, packet_at(weights, kGroupColumns * (part * units + unit) + within, 4 * half + matrix));
+          load_matrices(w[half][i][part], packet_at(weights, kGroupColumns * (part * units + unit) + within,
+                                                    4 * half + matrix));
+        }
+      }
+    }
 #pragma unroll
-          for (int s = 0; s < 2; ++s) {
+    for (int half = 0; half < kHalves; ++half) {
+#pragma unroll
+      for (int s = 0; s < kSteps; ++s) {
+#pragma unroll
+        for (int i = 0; i < kUnits; ++i) {
+#pragma unroll
+          for (int part = 0; part < kParts; ++part) {
 #pragma unroll
             for (int t = 0; t < kTiles; ++t) {
-              multiply(PackedBf16{}, values[i][part][t], a[s][t], w[2 * s], w[2 * s + 1]);
+              const std::uint32_t(&b)[4] = w[half][i][part];
+              multiply(PackedBf16{}, values[i][part][t], a[half][s][t], b[2 * s], b[2 * s + 1]);
             }
           }
         }
@@ -109,72 +120,110 @@ struct Sums {
   }
 };
 
-// Writes a unit whose first column is `column`.
-template <int kTiles, int kParts>
-__device__ __forceinline__ void finish_unit(const Part& part, std::int64_t column, int rows, int lane,
-                                            const float (&sums)[kParts][kTiles][4]) {
+// Calls f(i, at) for a lane's element i of a unit whose first column is `column`: `at` is where c has it.
+template <int kTiles, class F>
+__device__ __forceinline__ void for_elements(const Part& part, std::int64_t column, int rows, int lane,
+                                             F&& f) {
 #pragma unroll
   for (int i = 0; i < kTiles * 4; ++i) {
     const int m = i / 4 * 16 + i % 4 / 2 * 8 + lane / 4;
     const std::int64_t n = column + lane % 4 * 2 + i % 2;
-    if (m >= rows || n >= part.columns) continue;
-    const float x = sums[0][i / 4][i % 4];
-    if constexpr (kParts == 2) {
-      part.finish_gated(m * part.columns + n, x, sums[1][i / 4][i % 4]);
-    } else {
-      part.finish(m * part.columns + n, x);
-    }
+    if (m < rows && n < part.columns) f(i, m * part.columns + n);
   }
 }
 
-// Adds the sums of all blocks of the cluster, in the order of K, and writes every split-th unit. They meet in
-// the ring, which is empty by now and is not written again.
-template <int kRows, bool kGated>
-__device__ __forceinline__ void finish_together(const Sums<kRows, kGated>& sums, SharedAddress meeting,
-                                                const Cut& cut, const Part& part, std::int64_t column,
-                                                int units, int rows, int warp, int lane) {
-  using S = Sums<kRows, kGated>;
-  const auto place = [&](int unit, int p, int t) {
-    return meeting + static_cast<SharedAddress>(((unit * S::kParts + p) * S::kTiles + t) * 32 + lane) * 16;
-  };
-  block_barrier<kConsumerThreads>();
+// Writes a unit.
+template <int kTiles, int kParts>
+__device__ __forceinline__ void finish_unit(const Part& part, std::int64_t column, int rows, int lane,
+                                            const float (&sums)[kParts][kTiles][4]) {
+  for_elements<kTiles>(part, column, rows, lane, [&](int i, std::int64_t at) {
+    const float x = sums[0][i / 4][i % 4];
+    if constexpr (kParts == 2) {
+      part.finish_gated(at, x, sums[1][i / 4][i % 4]);
+    } else {
+      part.finish(at, x);
+    }
+  });
+}
+
+// How the blocks of a cluster finish their one tile: each sends every block the sums of the units which that
+// block finishes, every split-th, and adds up what it was sent, in the order of K.
+template <class S>
+struct Cluster {
+  const Cut& cut;
+  const Part& part;
+  std::int64_t column;
+  SharedAddress meeting;  // kept free for what the others send
+  int rank, rows, warp, lane;
+  // Units that a warp finishes, and what they are added to: asked for long before it is needed.
+  static constexpr int kMost = (kMostWidth / kGroupColumns / 2 + kConsumers - 1) / kConsumers;
+  float before[kMost][S::kTiles * 4] = {};
+
+  __device__ __forceinline__ int unit(int i) const { return rank + cut.split * (warp + kConsumers * i); }
+  __device__ __forceinline__ std::int64_t column_of(int unit) const { return column + kGroupColumns * unit; }
+  __device__ __forceinline__ SharedAddress place(int sender, int unit, int p, int t) const {
+    const int index = (sender * cut.finished() + unit / cut.split) * S::kParts + p;
+    return meeting + static_cast<SharedAddress>((index * S::kTiles + t) * 32 + lane) * 16;
+  }
+
+  __device__ __forceinline__ void ask_before() {
+    if (part.before == nullptr) return;
 #pragma unroll
-  for (int i = 0; i < S::kUnits; ++i) {
-    const int unit = warp + kConsumers * i;
-    if (unit >= units) break;
-#pragma unroll
-    for (int p = 0; p < S::kParts; ++p) {
-#pragma unroll
-      for (int t = 0; t < S::kTiles; ++t) store_shared(place(unit, p, t), sums.values[i][p][t]);
+    for (int i = 0; i < kMost; ++i) {
+      if (unit(i) >= cut.units) break;
+      for_elements<S::kTiles>(part, column_of(unit(i)), rows, lane,
+                              [&](int e, std::int64_t at) { before[i][e] = part.load_before(at); });
     }
   }
-  arrive_at_cluster();
-  wait_for_cluster();
-  const int rank = static_cast<int>(blockIdx.x) % cut.split;
-  for (int unit = rank + cut.split * warp; unit < units; unit += cut.split * kConsumers) {
-    float all[S::kParts][S::kTiles][4] = {};
-    for (int other = 0; other < cut.split; ++other) {
+  __device__ __forceinline__ void finish(const S& sums) const {
+    wait_for_cluster();  // all blocks have begun
+#pragma unroll
+    for (int i = 0; i < S::kUnits; ++i) {
+      const int mine = warp + kConsumers * i;
+      if (mine >= cut.units) break;
 #pragma unroll
       for (int p = 0; p < S::kParts; ++p) {
 #pragma unroll
-        for (int t = 0; t < S::kTiles; ++t) add_shared_of(other, place(unit, p, t), all[p][t]);
+        for (int t = 0; t < S::kTiles; ++t) {
+          store_shared_of(mine % cut.split, place(rank, mine, p, t), sums.values[i][p][t]);
+        }
       }
     }
-    finish_unit(part, column + kGroupColumns * unit, rows, lane, all);
+    arrive_at_cluster();
+    wait_for_cluster();
+#pragma unroll
+    for (int i = 0; i < kMost; ++i) {
+      if (unit(i) >= cut.units) break;
+      float all[S::kParts][S::kTiles][4] = {};
+      for (int sender = 0; sender < cut.split; ++sender) {
+#pragma unroll
+        for (int p = 0; p < S::kParts; ++p) {
+#pragma unroll
+          for (int t = 0; t < S::kTiles; ++t) add_shared(place(sender, unit(i), p, t), all[p][t]);
+        }
+      }
+      for_elements<S::kTiles>(part, column_of(unit(i)), rows, lane, [&](int e, std::int64_t at) {
+        const float x = all[0][e / 4][e % 4];
+        if constexpr (S::kParts == 2) {
+          part.finish_gated(at, x, all[1][e / 4][e % 4]);
+        } else {
+          part.store(at, part.before != nullptr ? x + before[i][e] : x);
+        }
+      });
+    }
   }
-  arrive_at_cluster();  // no block leaves while another reads its memory
-  wait_for_cluster();
-}
+};
 
-template <int kRows, bool kGated>
-__global__ void __launch_bounds__(kThreads)
+template <int kRows, bool kGated, int kUnits>
+__global__ void __launch_bounds__(kThreads, 1)
     few_rows_kernel(__grid_constant__ const Parts parts, __grid_constant__ const Maps maps, const Cut cut,
                     int rows, bool ahead) {
-  using S = Sums<kRows, kGated>;
+  using S = Sums<kRows, kGated, kUnits>;
   extern __shared__ unsigned char memory[];
   const int weight_bytes = cut.width * kDepth * 2, stage_bytes = weight_bytes + kRows * kDepth * 2;
   const SharedAddress boxes = (shared_address(memory) + 1023) / 1024 * 1024,
-                      full = boxes + cut.stages * stage_bytes, empty = full + cut.stages * 8;
+                      meeting = boxes + cut.stages * stage_bytes, full = meeting + cut.meeting_bytes(kRows),
+                      empty = full + cut.stages * 8;
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int outputs = cut.width / S::kParts;  // columns of c that a tile has
   const Share share(cut);
@@ -186,6 +235,7 @@ __global__ void __launch_bounds__(kThreads)
     publish_barriers();
   }
   __syncthreads();
+  if (cut.split > 1) arrive_at_cluster();
   let_next_start();
 
   if (warp == kConsumers) {
@@ -232,7 +282,16 @@ __global__ void __launch_bounds__(kThreads)
   }
 
   wait_for_earlier();
-  const int units = outputs / kGroupColumns;
+  const Part& first = parts.of_block(share.first_tile);
+  Cluster<S> cluster{.cut = cut,
+                     .part = first,
+                     .column = std::int64_t{share.first_tile - first.first_block} * outputs,
+                     .meeting = meeting,
+                     .rank = static_cast<int>(blockIdx.x) % cut.split,
+                     .rows = rows,
+                     .warp = warp,
+                     .lane = lane};
+  if (cut.split > 1) cluster.ask_before();
   S sums;
   Turn turn;
   for (std::int32_t tile = share.first_tile; tile < share.first_tile + share.tiles; ++tile) {
@@ -240,21 +299,18 @@ __global__ void __launch_bounds__(kThreads)
     for (std::int32_t chunk = 0; chunk < share.chunks; ++chunk) {
       const SharedAddress box = boxes + turn.stage * stage_bytes;
       wait_for_phase(full + turn.stage * 8, turn.parity);
-      sums.add_chunk(box, box + weight_bytes, units, warp, lane);
+      sums.add_chunk(box, box + weight_bytes, cut.units, warp, lane);
       __syncwarp();
       if (lane == 0) arrive(empty + turn.stage * 8);
       turn.next(cut.stages);
     }
+    if (cut.split > 1) return cluster.finish(sums);
     const Part& part = parts.of_block(tile);
     const std::int64_t column = std::int64_t{tile - part.first_block} * outputs;
-    if (cut.split > 1) {
-      finish_together(sums, boxes, cut, part, column, units, rows, warp, lane);
-      continue;
-    }
 #pragma unroll
     for (int i = 0; i < S::kUnits; ++i) {
       const int unit = warp + kConsumers * i;
-      if (unit >= units) break;
+      if (unit >= cut.units) break;
       finish_unit(part, column + kGroupColumns * unit, rows, lane, sums.values[i]);
     }
   }

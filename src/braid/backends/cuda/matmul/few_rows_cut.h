@@ -13,14 +13,22 @@ inline constexpr int kRingBytes = 216 * 1024, kMostSharedBytes = kRingBytes + 10
 
 struct Cut {
   std::int32_t width;  // rows of the weights that a tile has: its columns, twice as many where gated
+  std::int32_t units;  // of a tile: 8 of its columns each
   std::int32_t split;  // blocks of a cluster, which share a tile's K; above 1 each has one tile
   std::int32_t tiles, clusters;
   std::int32_t chunks;  // of a tile along K
   std::int32_t stages;  // of the ring
 
   constexpr std::int32_t stage_bytes(int rows) const { return (width + rows) * kDepth * 2; }
+  // Units of its tile that one block of a cluster finishes, at most, and the memory for their sums by all.
+  constexpr std::int32_t finished() const { return (units + split - 1) / split; }
+  constexpr std::int32_t meeting_bytes(int rows) const {
+    return split == 1 ? 0 : split * finished() * (width / units) * rows * 4;
+  }
   // Boxes must lie on boundaries of 1024 bytes, which dynamic shared memory need not.
-  constexpr std::int32_t shared_bytes(int rows) const { return stages * (stage_bytes(rows) + 16) + 1024; }
+  constexpr std::int32_t shared_bytes(int rows) const {
+    return stages * (stage_bytes(rows) + 16) + meeting_bytes(rows) + 1024;
+  }
 };
 
 // columns: of each product; rows: 16 or 32, which decide the ring alone, since the cut decides a row's bits.
@@ -48,12 +56,13 @@ constexpr Cut choose_cut(std::span<const std::int64_t> columns, std::int64_t inn
       if (best.width != 0 && cost >= least) continue;
       least = cost;
       best = {.width = static_cast<std::int32_t>(width),
+              .units = static_cast<std::int32_t>(width / (8 * parts)),
               .split = split,
               .tiles = static_cast<std::int32_t>(tiles),
               .clusters = static_cast<std::int32_t>(clusters),
               .chunks = static_cast<std::int32_t>(chunks),
               .stages = 0};
-      best.stages = kRingBytes / (best.stage_bytes(rows) + 16);
+      best.stages = (kRingBytes - best.meeting_bytes(rows)) / (best.stage_bytes(rows) + 16);
     }
   }
   return best;

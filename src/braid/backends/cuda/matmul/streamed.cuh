@@ -16,14 +16,18 @@ struct Part {
   std::int32_t first_block;
   bool precise;  // f32
 
-  __device__ __forceinline__ void finish(std::int64_t at, float sum) const {
+  __device__ __forceinline__ float load_before(std::int64_t at) const {
+    return precise ? static_cast<const float*>(before)[at] : to_float(static_cast<const bf16*>(before)[at]);
+  }
+  __device__ __forceinline__ void store(std::int64_t at, float x) const {
     if (precise) {
-      if (before != nullptr) sum += static_cast<const float*>(before)[at];
-      static_cast<float*>(c)[at] = sum;
+      static_cast<float*>(c)[at] = x;
     } else {
-      if (before != nullptr) sum += to_float(static_cast<const bf16*>(before)[at]);
-      static_cast<bf16*>(c)[at] = from_float<bf16>(sum);
+      static_cast<bf16*>(c)[at] = from_float<bf16>(x);
     }
+  }
+  __device__ __forceinline__ void finish(std::int64_t at, float sum) const {
+    store(at, before != nullptr ? sum + load_before(at) : sum);
   }
   // As the product and swiglu_forward one after the other; c is bf16.
   __device__ __forceinline__ void finish_gated(std::int64_t at, float gate, float up) const {
