@@ -47,8 +47,8 @@ void add_gpu_bench(CLI::App& bench) {
   gpu->add_option("--length", o->length, "tokens per sequence")
       ->check(CLI::Range(64, 1 << 20))
       ->capture_default_str();
-  gpu->add_option("--context", o->context, "tokens before decoding")
-      ->check(CLI::Range(1, 1024))
+  gpu->add_option("--context", o->context, "tokens that the decoded ones follow, on average")
+      ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   gpu->add_option("--sequences", o->sequences, "decoded at once, one row of the table each")
       ->delimiter(',')

@@ -7,11 +7,12 @@
 #include <map>
 #include <numeric>
 #include <random>
+#include <span>
 
 namespace braid::test::emulation {
 namespace {
 
-constexpr unsigned kMostThreads = 1024;
+constexpr unsigned kMostThreads = 1024, kMostCluster = 4;
 constexpr std::size_t kStackBytes = std::size_t{1} << 18;
 constexpr int kMostIdleRounds = 4;  // in which no thread gets on and no copy lands: they wait for ever
 
@@ -19,6 +20,8 @@ struct Fiber {
   ucontext_t context;
   std::vector<char> stack;
   bool done = true;
+  bool arrived = false;       // at the cluster's barrier
+  std::uint64_t arrival = 0;  // the phase in which it last did
 };
 struct Exchange {
   int arrived = 0, unread = 0;
@@ -33,19 +36,38 @@ struct CountedBarrier {
   int phase = 0;
 };
 
-// One machine: a test's threads of the system would each need their own.
+// One machine: a test's threads of the system would each need their own. Fibers are those of a cluster's
+// blocks, one block after another.
 struct Machine {
-  Fiber fibers[kMostThreads];
+  Fiber fibers[kMostThreads * kMostCluster];
   ucontext_t scheduler;
-  Exchange warps[kMostThreads / 32];
-  Barrier barriers[16];
+  Exchange warps[kMostThreads * kMostCluster / 32];
+  Barrier barriers[kMostCluster][16];
+  std::uint64_t cluster_phase = 0;
   std::map<std::uint32_t, CountedBarrier> counted;
   std::vector<std::function<void()>> copies;
   std::function<void()> kernel;
   std::exception_ptr error;
-  bool moved = false;  // a thread has got on
-  unsigned thread = 0, block = 0, blocks = 0, threads = 0;
+  bool moved = false;                           // a thread has got on
+  std::span<const unsigned> cluster;            // its blocks
+  unsigned fiber = 0, blocks = 0, threads = 0;  // fiber: that runs
+  unsigned fibers_in_use() const { return threads * static_cast<unsigned>(cluster.size()); }
 } machine;
+
+Fiber& mine() { return machine.fibers[machine.fiber]; }
+std::span<Fiber> fibers() { return std::span(machine.fibers).first(machine.fibers_in_use()); }
+
+void settle_cluster() {
+  bool any = false;
+  for (const Fiber& f : fibers()) {
+    if (!f.done && !f.arrived) return;
+    any = any || f.arrived;
+  }
+  if (!any) return;
+  for (Fiber& f : fibers()) f.arrived = false;
+  ++machine.cluster_phase;
+  machine.moved = true;
+}
 
 void enter() {
   try {
@@ -53,14 +75,14 @@ void enter() {
   } catch (...) {
     if (!machine.error) machine.error = std::current_exception();
   }
-  Fiber& mine = machine.fibers[machine.thread];
-  mine.done = machine.moved = true;
-  swapcontext(&mine.context, &machine.scheduler);
+  mine().done = machine.moved = true;
+  settle_cluster();
+  swapcontext(&mine().context, &machine.scheduler);
 }
 
 void start(Fiber& fiber) {
   fiber.stack.resize(kStackBytes);
-  fiber.done = false;
+  fiber.done = fiber.arrived = false;
   getcontext(&fiber.context);
   fiber.context.uc_stack.ss_sp = fiber.stack.data();
   fiber.context.uc_stack.ss_size = fiber.stack.size();
@@ -68,13 +90,14 @@ void start(Fiber& fiber) {
   makecontext(&fiber.context, enter, 0);
 }
 
-void run_block(std::mt19937_64& random) {
+void run_cluster(std::mt19937_64& random) {
   machine.counted.clear();
   machine.copies.clear();
+  machine.cluster_phase = 0;
   std::ranges::fill(machine.warps, Exchange{});
-  std::ranges::fill(machine.barriers, Barrier{});
-  for (unsigned t = 0; t < machine.threads; ++t) start(machine.fibers[t]);
-  std::vector<unsigned> warps(machine.threads / 32);
+  for (auto& barriers : machine.barriers) std::ranges::fill(barriers, Barrier{});
+  for (Fiber& fiber : fibers()) start(fiber);
+  std::vector<unsigned> warps(machine.fibers_in_use() / 32);
   std::iota(warps.begin(), warps.end(), 0U);
   // Copies that are quick, or so slow that threads wait for each of them.
   const std::uint64_t rounds_to_copy = std::uint64_t{1} << random() % 11;
@@ -87,7 +110,7 @@ void run_block(std::mt19937_64& random) {
       for (unsigned t = 32 * warp; t < 32 * (warp + 1); ++t) {
         if (machine.fibers[t].done) continue;
         running = true;
-        machine.thread = t;
+        machine.fiber = t;
         swapcontext(&machine.scheduler, &machine.fibers[t].context);
         if (machine.error) std::rethrow_exception(machine.error);
       }
@@ -120,46 +143,58 @@ void settle(CountedBarrier& barrier) {
   ++barrier.phase;
 }
 
-alignas(1024) unsigned char dynamic_memory[228 * 1024];
+constexpr std::uint32_t kDynamicBytes = 228 * 1024;
+alignas(1024) unsigned char dynamic_memory[kMostCluster][kDynamicBytes];
 std::uintptr_t shared_begin() {
   return reinterpret_cast<std::uintptr_t>(dynamic_memory) - (std::uintptr_t{1} << 30);
 }
 
 }  // namespace
 
-unsigned char* dynamic_shared() { return dynamic_memory; }
+unsigned char* dynamic_shared() { return dynamic_memory[rank()]; }
 std::uint32_t shared_address(const void* p) {
   return static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(p) - shared_begin());
 }
 char* shared_pointer(std::uint32_t address) { return reinterpret_cast<char*>(shared_begin() + address); }
+std::uint32_t address_of(unsigned other, std::uint32_t address) {
+  const std::uint32_t offset = address - shared_address(dynamic_shared());
+  if (other >= machine.cluster.size() || offset >= kDynamicBytes) {
+    throw std::runtime_error("emulation: no such place in the cluster's dynamic memory");
+  }
+  if (machine.cluster_phase == 0) throw std::runtime_error("emulation: that block may not have begun");
+  const auto its = fibers().subspan(other * machine.threads, machine.threads);
+  if (std::ranges::all_of(its, &Fiber::done)) throw std::runtime_error("emulation: that block has ended");
+  return shared_address(dynamic_memory[other]) + offset;
+}
 
 void run(const Launch& launch, const std::function<void()>& kernel) {
   if (launch.threads == 0 || launch.threads % 32 != 0 || launch.threads > kMostThreads) {
     throw std::invalid_argument("emulation: threads must be a multiple of 32, at most 1024");
+  }
+  if (launch.cluster == 0 || launch.cluster > kMostCluster || launch.blocks.size() % launch.cluster != 0) {
+    throw std::invalid_argument("emulation: clusters are of 1 to 4 blocks, and the blocks whole clusters");
   }
   machine.kernel = kernel;
   machine.error = nullptr;
   machine.threads = launch.threads;
   machine.blocks = static_cast<unsigned>(launch.blocks.size());
   std::mt19937_64 random(launch.seed);
-  for (const unsigned block : launch.blocks) {
-    machine.block = block;
-    run_block(random);
+  for (std::size_t i = 0; i < launch.blocks.size(); i += launch.cluster) {
+    machine.cluster = std::span(launch.blocks).subspan(i, launch.cluster);
+    run_cluster(random);
   }
 }
 
-unsigned thread() { return machine.thread; }
-unsigned block() { return machine.block; }
+unsigned thread() { return machine.fiber % machine.threads; }
+unsigned rank() { return machine.fiber / machine.threads; }
+unsigned block() { return machine.cluster[rank()]; }
 unsigned blocks() { return machine.blocks; }
 unsigned threads() { return machine.threads; }
 
-void give_way() {
-  const unsigned mine = machine.thread;
-  swapcontext(&machine.fibers[mine].context, &machine.scheduler);
-}
+void give_way() { swapcontext(&mine().context, &machine.scheduler); }
 
 void exchange(const Words& mine, Words (&all)[32]) {
-  Exchange& warp = machine.warps[thread() / 32];
+  Exchange& warp = machine.warps[machine.fiber / 32];
   while (warp.unread != 0) give_way();  // the last one's words
   std::memcpy(warp.words[lane()], mine, sizeof(mine));
   machine.moved = true;
@@ -174,7 +209,7 @@ void exchange(const Words& mine, Words (&all)[32]) {
 }
 
 void meet(int which, unsigned threads) {
-  Barrier& barrier = machine.barriers[which];
+  Barrier& barrier = machine.barriers[rank()][which];
   const unsigned generation = barrier.generation;
   machine.moved = true;
   if (++barrier.arrived == threads) {
@@ -184,6 +219,16 @@ void meet(int which, unsigned threads) {
   while (barrier.generation == generation) give_way();
 }
 void meet_all() { meet(0, machine.threads); }
+
+void arrive_at_cluster() {
+  if (mine().arrived) throw std::runtime_error("emulation: a thread arrives twice at its cluster's barrier");
+  mine().arrived = machine.moved = true;
+  mine().arrival = machine.cluster_phase;
+  settle_cluster();
+}
+void wait_for_cluster() {
+  while (machine.cluster_phase == mine().arrival) give_way();
+}
 
 void make_barrier(std::uint32_t address, int arrivals) {
   machine.counted[address] = {.arrivals = arrivals, .missing = arrivals};

@@ -3,7 +3,7 @@
 // warp-wide instructions, at barriers, and for the copy engine, whose copies land in random order. One block
 // runs after another, in the order that is asked for. include/ has the headers of backends/cuda/device whose
 // functions are one instruction of PTX each, written for this machine; a test compiles a kernel's header
-// against them.
+// against them. The blocks of a cluster run together, each with its own dynamic shared memory.
 //
 // What it cannot see: races between threads between two such points, memory ordering, bank conflicts, time.
 #pragma once
@@ -25,6 +25,7 @@ struct Launch {
   std::vector<unsigned> blocks;  // in this order; their number is the grid's
   unsigned threads;              // a multiple of 32, at most 1024
   std::uint64_t seed;            // of the threads' and copies' order
+  unsigned cluster = 1;          // so many of `blocks` at a time form one; at most 4
 };
 // Runs `kernel` in every thread of every block. Throws what a thread throws, and where all of them wait for
 // ever.
@@ -55,11 +56,20 @@ inline int lane() { return static_cast<int>(thread() % 32); }
 void meet(int which, unsigned threads);
 void meet_all();
 
-// Shared memory is among the program's variables, and this besides, as much as a block may have; an address
-// is the distance from a place well before them.
+// Every thread of the cluster arrives or has returned, then those that wait go on; a block's place in it.
+void arrive_at_cluster();
+void wait_for_cluster();
+unsigned rank();
+
+// Shared memory is among the program's variables (then that of all blocks of a cluster: kernels that run in
+// clusters must not have it), and this besides, as much as a block may have; an address is the distance from
+// a place well before them.
 unsigned char* dynamic_shared();
 std::uint32_t shared_address(const void* p);
 char* shared_pointer(std::uint32_t address);
+// Where block `rank` has what this block has at `address` of its dynamic memory. Throws where that block may
+// not have begun, or has ended.
+std::uint32_t address_of(unsigned rank, std::uint32_t address);
 
 // The barriers of PTX's mbarrier instructions, by address. A phase ends with its arrivals and its copies'
 // bytes.

@@ -85,5 +85,26 @@ TEST(FewRowsCut, TheLongRingsOfOtherTestsAreLong) {
   expect_long(574, 6968, true, 4);
 }
 
+// The sizes of the same tests that give a warp, or a block that finishes for its cluster, more than one group
+// of eight columns each; and those of the 7B, which do too.
+TEST(FewRowsCut, OtherTestsTakeSeveralGroupsOfColumns) {
+  const auto expect_cut = [](std::vector<std::int64_t> columns, std::int64_t k, bool gated, int split,
+                             int units) {
+    const Cut cut = choose_cut(columns, k, 16, gated, 132);
+    EXPECT_EQ(cut.split, split) << columns[0] << " columns, inner " << k;
+    EXPECT_EQ(cut.units, units) << columns[0] << " columns, inner " << k;
+  };
+  expect_cut({2113}, 2056, false, 4, 9);
+  expect_cut({4321}, 2760, false, 2, 9);
+  expect_cut({8449}, 2760, false, 2, 17);
+  expect_cut({8449}, 520, false, 1, 9);
+  expect_cut({2113}, 1544, true, 4, 9);
+  expect_cut({4225}, 2056, true, 2, 9);
+  expect_cut({3840}, 3840, false, 4, 16);
+  expect_cut({3840}, 11008, false, 4, 16);
+  const Cut group = choose_cut(std::vector<std::int64_t>{70, 3, 129}, 2056, 16, false, 132);
+  EXPECT_GT(group.split, 1) << "the parts of a group in clusters";
+}
+
 }  // namespace
 }  // namespace braid

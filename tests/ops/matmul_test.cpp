@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "braid/backends/cpu/matmul.h"
 #include "braid/ops/swiglu.h"
 #include "tests/support/cases.h"
 #include "tests/support/gradient_check.h"
@@ -62,6 +63,17 @@ Shape stored(std::int64_t rows, std::int64_t columns, Transpose transpose) {
   return transpose == Transpose::yes ? Shape{columns, rows} : Shape{rows, columns};
 }
 
+// Whether the CPU's fast arithmetic leaves it to the library, which may cut sums by the number of threads.
+bool library_may_multiply(const test::MatmulCase& c, const ops::MatmulOptions& options, DType weight) {
+  return cpu::choose_matmul({.rows = c.m,
+                             .columns = c.n,
+                             .inner = c.k,
+                             .options = options,
+                             .weight = weight,
+                             .arithmetic = Arithmetic::fast,
+                             .amx = false}) == cpu::MatmulPath::library;
+}
+
 // Multiplies rows [skip, …) of larger tensors.
 void run(Trial& t, const test::MatmulCase& c, const Variant& variant, std::int64_t skip = 0) {
   ops::MatmulOptions o = variant.options;
@@ -82,6 +94,7 @@ void run(Trial& t, const test::MatmulCase& c, const Variant& variant, std::int64
   if (variant.adds == Adds::addend) o.addend = rows_from(t.tensors.normal("addend", out, more({c.m, c.n})));
   ops::matmul(t.ctx, y, a, b, o);
   t.result("c", y, c.k);
+  if (library_may_multiply(c, o, b.dtype)) t.fast_bits_depend_on_threads = true;
 }
 
 TEST(Matmul, BackendsAgree) {
@@ -146,6 +159,11 @@ TEST(Matmul, CudaFewRowsOnFewColumns) {
   for (const auto& [n, k] : {std::pair{1, 8000}, {250, 4104}, {960, 2760}, {3000, 712}}) {
     for (const std::int64_t rows : {9, 16, 31}) expect_agreement(rows, n, k);
   }
+  // Several groups of columns to a warp and to a block that finishes them (few_rows_cut_test has the cuts).
+  for (const auto& [n, k] : {std::pair{2113, 2056}, {4321, 2760}, {8449, 520}}) {
+    for (const std::int64_t rows : {16, 31}) expect_agreement(rows, n, k);
+  }
+  expect_agreement(31, 8449, 2760);
   // Large inputs take long to make: each once, with rows for one or for two of the tensor cores' tiles.
   std::int64_t rows = 16;
   for (const auto& [n, k] : kLongRings) {
@@ -166,7 +184,7 @@ TEST(Matmul, EmptyInnerSizeGivesZeros) {
 // Several products of one input, of unequal widths; one of them may be in the accumulator's dtype.
 TEST(LinearGroup, BackendsAgree) {
   for (const std::int64_t rows : {1, 2, 5, 8, 9, 16, 23, 40}) {
-    for (const std::int64_t inner : {40, 33, 520}) {
+    for (const std::int64_t inner : {40, 33, 520, 2056}) {
       test::expect_backends_agree(fmt::format("{} rows, inner {}", rows, inner), [&](Trial& t) {
         const Tensor x = t.tensors.normal("x", t.dtype, {rows, inner});
         std::vector<ops::LinearPart> parts;
@@ -176,7 +194,11 @@ TEST(LinearGroup, BackendsAgree) {
                            t.tensors.normal(fmt::format("weight {}", width), t.dtype, {width, inner})});
         }
         ops::linear_group(t.ctx, parts, x);
-        for (const auto& part : parts) t.result(to_string(part.weight.shape), part.y, inner);
+        for (const auto& part : parts) {
+          t.result(to_string(part.weight.shape), part.y, inner);
+          const test::MatmulCase c{.m = rows, .n = part.weight.shape[0], .k = inner};
+          if (library_may_multiply(c, {.b = Transpose::yes}, t.dtype)) t.fast_bits_depend_on_threads = true;
+        }
       });
     }
   }

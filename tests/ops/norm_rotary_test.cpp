@@ -1,5 +1,7 @@
 #include "braid/ops/norm_rotary.h"
 
+#include <array>
+
 #include "braid/ops/rms_norm.h"
 #include "tests/support/op_errors.h"
 #include "tests/support/rotary_table.h"
@@ -43,6 +45,31 @@ TEST(NormRotary, BackendsAgree) {
           t.result("inverse_rms", part.inverse_rms, part.x.shape[1]);
         }
       });
+    }
+  }
+}
+
+// Weights, positions and tables may come near before the kernel's turn.
+TEST(NormRotary, CudaFetchingAheadChangesNoBits) {
+  if (!test::testing_cuda()) GTEST_SKIP() << "BRAID_TEST_BACKEND is not cuda";
+  Context ctx = *test::cuda_context();
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    for (const Case& c : {Case{16, 30, 30, 128}, Case{7, 12, 4, 64}, Case{5, 3, 1, 64}}) {
+      test::TestTensors t(7, dtype, test::Contents::real, test::cuda_context().backend().memory);
+      const auto table = test::make_rotary_table(ctx, t, DType::f32, c.width, 1.25);
+      const Tensor positions = t.integers("positions", {c.tokens}, 0, test::kRotaryPositions);
+      const auto run = [&](Fetch fetch) {
+        const ops::NormRotaryPart parts[] = {make_part(t, "q", dtype, DType::f32, c, c.heads),
+                                             make_part(t, "k", dtype, DType::f32, c, c.kv_heads)};
+        ctx.fetch = fetch;
+        ops::norm_rotary_forward(ctx, parts, table, positions, 1e-6);
+        return std::array{t.on_host(parts[0].y), t.on_host(parts[1].y), t.on_host(parts[0].inverse_rms)};
+      };
+      const auto in_turn = run(Fetch::in_turn), ahead = run(Fetch::ahead);
+      for (std::size_t i = 0; i < in_turn.size(); ++i) {
+        test::expect_same(ahead[i], in_turn[i],
+                          fmt::format("{} heads of {}, result {}", c.heads, c.width, i));
+      }
     }
   }
 }

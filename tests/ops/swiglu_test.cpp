@@ -84,11 +84,12 @@ TEST(SwigluLinear, BackendsAgree) {
 }
 
 // So long that every place of the ring is filled more than once; one, two and four multiprocessors share
-// columns.
+// columns. The last two have several groups of columns to a warp.
 TEST(SwigluLinear, CudaLongRings) {
   if (!test::testing_cuda()) GTEST_SKIP() << "BRAID_TEST_BACKEND is not cuda";
   std::int64_t rows = 16;  // or 31: one or two of the tensor cores' tiles
-  for (const auto& [width, inner] : {std::pair{1037, 3496}, {510, 6968}, {574, 6968}}) {
+  for (const auto& [width, inner] :
+       {std::pair{1037, 3496}, {510, 6968}, {574, 6968}, {2113, 1544}, {4225, 2056}}) {
     test::expect_backends_agree(fmt::format("{} rows, width {}, inner {}", rows, width, inner),
                                 [&](Trial& t) { run_linear(t, rows, width, inner); });
     rows = 47 - rows;

@@ -49,6 +49,8 @@ struct Trial {
   DType dtype;  // of activations: f64 or f32 on the reference, f32 on the cpu backend, f32 or bf16 on cuda
   TestTensors tensors;
   std::vector<Result> results{};
+  // Set by a run whose sums a library may cut by the number of threads (ARCHITECTURE.md, "One arithmetic").
+  bool fast_bits_depend_on_threads = false;
 
   DType accumulator() const { return accumulator_of(dtype); }
   // bf16 weights go with f32 activations; in f64 they keep the values that bf16 gave them.
@@ -69,9 +71,9 @@ Trial run_on(TestContext& context, DType dtype, std::uint64_t seed, const Run& r
              DType rounding = DType::f32);
 
 // Judges the cpu backend (f32, fast and strict) by the reference in f64, whose own f32 results are judged the
-// same way. One and two threads must agree in every bit, and a dry run must need exactly the scratch memory
-// that the real one did. With testing_cuda(): the cuda backend in f32 and in bf16, two runs agreeing in every
-// bit.
+// same way. One and two threads must agree in every bit (but where the run says otherwise: then two runs with
+// two), and a dry run must need exactly the scratch memory that the real one did. With testing_cuda(): the
+// cuda backend in f32 and in bf16, two runs agreeing in every bit.
 void expect_backends_agree(std::string_view what, const Run& run, std::uint64_t seed = 1);
 
 // Compares result by result, by the tolerances of `got`.

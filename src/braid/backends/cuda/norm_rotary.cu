@@ -9,8 +9,8 @@ namespace braid::cuda {
 namespace {
 
 // kGroup threads share a row, each with kItems pairs of runs of kN elements: pair item · kGroup + lane.
-// Blocks of four warps have at most 80 registers a thread, so that one fits beside a block of decoding's
-// attention, which has taken up to 216 of 255 for two warps in each quarter of a multiprocessor.
+// Blocks of four warps have at most 80 registers a thread: one warp of it then fits beside two of decoding's
+// attention, of 216, into the 512 rows of registers that a quarter of a multiprocessor has.
 template <class Element, int kThreadsOfRow, int kPairs>
 struct Layout {
   using T = Element;
@@ -36,7 +36,7 @@ struct Arguments {
   std::int64_t tokens, table_rows;
   int count, half;  // of parts; of a head's width
   float epsilon;
-  bool ahead;  // weights, positions and tables may be read before the kernel's turn
+  bool ahead;  // weights and positions may be read before the kernel's turn
 };
 
 // Rows are tokens times parts.

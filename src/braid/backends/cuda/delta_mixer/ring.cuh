@@ -109,9 +109,7 @@ __global__ void __launch_bounds__(32 * kHalves * kMostWarps, 1)
       convolution.put(i, convolution.load(i), q, k, v);
     }
     for (int i = s.dk + thread; i < kKeys; i += threads) q[i] = k[i] = 0;
-    if (has_gates) {
-      gates = gates_of(ahead.a, ahead.b, ahead.a_log, ahead.dt_bias, s.beta_scale);
-    }
+    if (has_gates) gates = gates_of(ahead.a, ahead.b, ahead.a_log, ahead.dt_bias, s.beta_scale);
     const float gate = to_float(ahead.gate);
 
     wait_for_phase(arrivals + turn.stage * 8, turn.parity);

@@ -94,11 +94,11 @@ __device__ __forceinline__ void copy_box(SharedAddress to, const CUtensorMap& fr
       : "memory");
 }
 __device__ __forceinline__ void copy_box(SharedAddress to, const CUtensorMap& from, SharedAddress barrier,
-                                         CachePolicy policy, int x, int y, int z, int w, int v) {
+                                         int x, int y, int z, int w, int v) {
   asm volatile(
-      "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, "
-      "{%3, %4, %5, %6, %7}], [%2], %8;" ::"r"(to),
-      "l"(&from), "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w), "r"(v), "l"(policy)
+      "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, "
+      "%6, %7}], [%2];" ::"r"(to),
+      "l"(&from), "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w), "r"(v)
       : "memory");
 }
 

@@ -15,7 +15,10 @@ __device__ __forceinline__ CachePolicy used_once() {
   return policy;
 }
 
-// Asks for the line of `from` to be brought into L2 and kept there.
+// Asks for the line of `from` to be brought into L2; and kept there.
+__device__ __forceinline__ void prefetch_to_l2(const void* from) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(from)));
+}
 __device__ __forceinline__ void keep_in_l2(const void* from) {
   asm volatile("prefetch.global.L2::evict_last [%0];" ::"l"(__cvta_generic_to_global(from)));
 }

@@ -4,8 +4,8 @@
 
 namespace braid::cuda {
 
-// All threads of the cluster that have not returned arrive, then wait for each other; writes to shared memory
-// before the arrival are visible after the wait.
+// A thread that waits, waits until all threads of the cluster that have not returned have arrived; writes to
+// shared memory before the arrival are visible after the wait.
 __device__ __forceinline__ void arrive_at_cluster() {
   asm volatile("barrier.cluster.arrive.release;" ::: "memory");
 }
@@ -13,7 +13,8 @@ __device__ __forceinline__ void wait_for_cluster() {
   asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
 }
 
-// Four values to a multiple of 16 in the shared memory of block `rank` of the cluster, at its own address `to`.
+// Four values to a multiple of 16 in the shared memory of block `rank` of the cluster, at its own address
+// `to`.
 __device__ __forceinline__ void store_shared_of(int rank, SharedAddress to, const float (&x)[4]) {
   asm volatile(
       "{.reg .u32 there;\n"
@@ -22,7 +23,7 @@ __device__ __forceinline__ void store_shared_of(int rank, SharedAddress to, cons
       "r"(rank), "f"(x[0]), "f"(x[1]), "f"(x[2]), "f"(x[3])
       : "memory");
 }
-// Adds four values in this block's.
+// Adds four values in this block's shared memory.
 __device__ __forceinline__ void add_shared(SharedAddress from, float (&x)[4]) {
   float y[4];
   asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"

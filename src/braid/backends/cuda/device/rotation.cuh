@@ -31,8 +31,8 @@ __device__ __forceinline__ void prefetch_rotation(const float* cosines, const fl
                                                   std::int64_t position, std::int64_t rows, int half,
                                                   int column) {
   if (position < 0 || position >= rows) return;
-  keep_in_l2(cosines + position * half + column);
-  keep_in_l2(sines + position * half + column);
+  prefetch_to_l2(cosines + position * half + column);
+  prefetch_to_l2(sines + position * half + column);
 }
 
 }  // namespace braid::cuda

@@ -3,9 +3,9 @@
 // reading b once, so one block per multiprocessor keeps a ring of boxes of b (and of a) in flight by the copy
 // engine. A block takes whole columns, as many as give every block the same, and sums all of K; where few
 // columns would leave multiprocessors idle, the blocks of a cluster each sum a piece of K and add up in the
-// order of K through their shared memory. Nothing passes through global memory on the way. What is in the ring
-// when the rows come is worked off several times as fast as memory fills it, so that it is time gained; a warp
-// therefore has all of a box's loads, then all of its products, on their way at once.
+// order of K through their shared memory. Nothing passes through global memory on the way. What is in the
+// ring when the rows come is time gained only if it is worked off faster than memory fills it: a warp has
+// loads and products of several column groups on their way at once.
 #pragma once
 #include "braid/backends/cuda/device/async_copy.cuh"
 #include "braid/backends/cuda/device/cluster.cuh"
@@ -73,8 +73,8 @@ struct Sums {
       }
     }
   }
-  // `units` of the tile; the boxes of up begin behind those of the gate. A warp that has one unit less does its
-  // last but one twice.
+  // `units` of the tile; the boxes of up begin behind those of the gate. A warp that has a unit less takes
+  // the tile's last once more, for nothing.
   __device__ __forceinline__ void add_chunk(SharedAddress weights, SharedAddress rows, int units, int warp,
                                             int lane) {
     constexpr int kHalves = 2, kSteps = 2;
@@ -219,7 +219,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     few_rows_kernel(__grid_constant__ const Parts parts, __grid_constant__ const Maps maps, const Cut cut,
                     int rows, bool ahead) {
   using S = Sums<kRows, kGated, kUnits>;
-  extern __shared__ unsigned char memory[];
+  unsigned char* const memory = dynamic_shared();
   const int weight_bytes = cut.width * kDepth * 2, stage_bytes = weight_bytes + kRows * kDepth * 2;
   const SharedAddress boxes = (shared_address(memory) + 1023) / 1024 * 1024,
                       meeting = boxes + cut.stages * stage_bytes, full = meeting + cut.meeting_bytes(kRows),

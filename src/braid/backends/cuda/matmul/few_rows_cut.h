@@ -8,7 +8,8 @@ namespace braid::cuda::few_rows {
 
 inline constexpr int kDepth = 64;       // of a chunk along K: one row of the copy engine's swizzle
 inline constexpr int kMostWidth = 256;  // rows of one box
-// The longer the ring, the more of it fills while the kernels ahead of this one end.
+// Of the ring and of what a cluster's blocks send each other. The longer the ring, the more of it fills while
+// the kernels ahead of this one end.
 inline constexpr int kRingBytes = 216 * 1024, kMostSharedBytes = kRingBytes + 1024;
 
 struct Cut {

@@ -3,6 +3,7 @@
 #pragma once
 #include "braid/backends/cuda/device/early.cuh"
 #include "braid/backends/cuda/device/math.cuh"
+#include "braid/backends/cuda/launch.h"
 #include "braid/backends/cuda/matmul/problem.h"
 
 namespace braid::cuda::streamed {

@@ -39,8 +39,8 @@ inline CUtensorMap tensor_map_of(const EmulatedMap& map) {
   return opaque;
 }
 
-inline void copy_box(SharedAddress to, const CUtensorMap& from, SharedAddress barrier, CachePolicy, int x,
-                     int y, int z, int w, int v) {
+inline void copy_box(SharedAddress to, const CUtensorMap& from, SharedAddress barrier, int x, int y, int z,
+                     int w, int v) {
   const EmulatedMap* map = nullptr;
   std::memcpy(&map, &from, sizeof(map));
   test::emulation::later([=] {
@@ -62,5 +62,14 @@ inline void copy_box(SharedAddress to, const CUtensorMap& from, SharedAddress ba
     test::emulation::deliver(barrier, 2 * count);
   });
 }
+
+inline void copy_box(SharedAddress to, const CUtensorMap& from, SharedAddress barrier, int x, int y) {
+  copy_box(to, from, barrier, x, y, 0, 0, 0);
+}
+inline void copy_box(SharedAddress to, const CUtensorMap& from, SharedAddress barrier, CachePolicy, int x,
+                     int y) {
+  copy_box(to, from, barrier, x, y);
+}
+inline void prefetch_map(const CUtensorMap&) {}
 
 }  // namespace braid::cuda

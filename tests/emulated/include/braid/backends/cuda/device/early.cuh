@@ -3,6 +3,7 @@
 
 namespace braid::cuda {
 
+inline void let_next_start() {}
 inline void begin_early(bool = false) {}
 inline void wait_for_earlier() {}
 
