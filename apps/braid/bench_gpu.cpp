@@ -18,6 +18,11 @@ void run(const Options& o) {
   require(config.has_value(), "--model '{}' is no preset: 'braid inspect --list' prints them", o.model);
   require(o.batch_size > 0 || o.parts == std::vector<std::string>{"step"},
           "--batch 0 goes with --parts step alone");
+  require(o.prompt() >= 1 || std::ranges::find(o.parts, "decode") == o.parts.end(),
+          "--context {} is too short for --decode-tokens {}, which lie around it after others that warm up: "
+          "give at "
+          "least {}",
+          o.context, o.decode_tokens, o.context + 1 - o.prompt());
   const Backend backend = make_backend("cuda");
   fmt::print("{}; {}\n", backend.description, o.model);
   Filler filler(backend);

@@ -24,6 +24,10 @@ struct Options {
   std::vector<std::int64_t> lab_runs{1, 8};
   std::vector<std::string> lab_models{"transformer", "gdn-negative", "hybrid-negative"};
   double lab_seconds = 1;
+
+  // Tokens before decoding. Those that are timed lie around the context: two and two rounds of warming up
+  // come before them.
+  std::int64_t prompt() const { return context - 2 - 5 * decode_tokens / 2; }
 };
 
 // What the machine reaches at most: bf16 products, FLOP/s, and copies, bytes read and written a second.

@@ -164,22 +164,17 @@ void bench_inference(const Backend& backend, const Ceilings& ceilings, Filler& f
     if (spec.role != nn::ParameterRole::embedding) parameter_bytes += static_cast<std::int64_t>(t.bytes());
   }
   constexpr std::int64_t kMostTokens = 1024;  // of one call
+  const std::int64_t prompt = o.prompt();
+  const RandomTokens tokens_before(prompt, c.vocabulary_size);
   for (const std::int64_t sequences : o.sequences) {
     model::Session session(
         backend, c, weights.tree(),
         {.sequences = sequences, .capacity = o.context + 4 * o.decode_tokens + 8, .max_tokens = kMostTokens});
-    // The tokens that are timed lie around the context: two and two rounds of warming up come before them.
-    const std::int64_t prompt = o.context - 2 - 5 * o.decode_tokens / 2;
-    require(
-        prompt >= 1,
-        "bench gpu: --context {} is too short for --decode-tokens {}, which lie around it after others that "
-        "warm up: give at least {}",
-        o.context, o.decode_tokens, 3 + 5 * o.decode_tokens / 2);
     for (std::int64_t s = 0; s < sequences; ++s) {
-      for (std::int64_t done = 0; done < prompt; done += kMostTokens) {
+      for (std::int64_t begin = 0; begin < prompt; begin += kMostTokens) {
         std::vector<std::vector<std::int32_t>> tokens(static_cast<std::size_t>(sequences));
-        tokens[static_cast<std::size_t>(s)] =
-            RandomTokens(std::min(kMostTokens, prompt - done), c.vocabulary_size).ids;
+        const auto at = tokens_before.ids.begin();
+        tokens[static_cast<std::size_t>(s)] = {at + begin, at + std::min(begin + kMostTokens, prompt)};
         session.extend(tokens);
       }
     }

@@ -52,14 +52,8 @@ void launch(const Case& c, const Cut& cut, const Parts& parts, const Maps& maps,
 
 template <int kRows, bool kGated>
 void run_as(const Case& c, std::uint64_t seed, const Cut& cut, const Parts& parts, const Maps& maps) {
-  const int units = (cut.units + kConsumers - 1) / kConsumers;
-  ASSERT_LE(units, kGated ? 2 : 4);
-  if (units == 1) return launch<kRows, kGated, 1>(c, cut, parts, maps, seed);
-  if (units == 2) return launch<kRows, kGated, 2>(c, cut, parts, maps, seed);
-  if constexpr (!kGated) {
-    units == 3 ? launch<kRows, kGated, 3>(c, cut, parts, maps, seed)
-               : launch<kRows, kGated, 4>(c, cut, parts, maps, seed);
-  }
+  visit_units<kGated ? 2 : 1>(
+      cut.units, [&]<int kUnits>() { launch<kRows, kGated, kUnits>(c, cut, parts, maps, seed); });
 }
 
 // split, units: of the cut that the case is there for.

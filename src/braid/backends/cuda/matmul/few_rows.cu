@@ -14,16 +14,6 @@ CUtensorMap map_of(const ConstTensor& t, int rows) {
                           .box = {kDepth, static_cast<std::uint32_t>(rows)}});
 }
 
-// Calls f.template operator()<units of a warp>().
-template <int kParts, class F>
-void visit_units(int units, F&& f) {
-  constexpr int kMost = kMostWidth / (kGroupColumns * kConsumers * kParts);
-  const int each = (units + kConsumers - 1) / kConsumers;
-  if (each <= 1) return f.template operator()<1>();
-  if (each == 2 || kMost == 2) return f.template operator()<2>();
-  if constexpr (kMost > 2) return each == 3 ? f.template operator()<3>() : f.template operator()<4>();
-}
-
 template <int kRows, bool kGated>
 void launch(const Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> operands) {
   constexpr int kParts = kGated ? 2 : 1;

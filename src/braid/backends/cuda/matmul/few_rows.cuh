@@ -214,6 +214,16 @@ struct Cluster {
   }
 };
 
+// Calls f.template operator()<units of a warp>().
+template <int kParts, class F>
+void visit_units(int units, F&& f) {
+  constexpr int kMost = kMostWidth / (kGroupColumns * kConsumers * kParts);
+  const int each = (units + kConsumers - 1) / kConsumers;
+  if (each <= 1) return f.template operator()<1>();
+  if (each == 2 || kMost == 2) return f.template operator()<2>();
+  if constexpr (kMost > 2) return each == 3 ? f.template operator()<3>() : f.template operator()<4>();
+}
+
 template <int kRows, bool kGated, int kUnits>
 __global__ void __launch_bounds__(kThreads, 1)
     few_rows_kernel(__grid_constant__ const Parts parts, __grid_constant__ const Maps maps, const Cut cut,
