@@ -75,6 +75,10 @@ void add_gpu_bench(CLI::App& bench) {
       ->delimiter(',')
       ->check(CLI::IsMember({"transformer", "gdn-negative", "hybrid-negative"}))
       ->capture_default_str();
+  gpu->add_option("--lab-cases", o->lab_cases, "in part lab: problem and n")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"swaps-8", "swaps-64", "recall-128"}))
+      ->capture_default_str();
   gpu->add_option("--lab-seconds", o->lab_seconds, "in part lab: how long each case is timed")
       ->check(CLI::Range(0.1, 600.0))
       ->capture_default_str();

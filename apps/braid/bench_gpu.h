@@ -23,6 +23,7 @@ struct Options {
   bool by_op = false;
   std::vector<std::int64_t> lab_runs{1, 8};
   std::vector<std::string> lab_models{"transformer", "gdn-negative", "hybrid-negative"};
+  std::vector<std::string> lab_cases{"swaps-8", "swaps-64", "recall-128"};
   double lab_seconds = 1;
 
   // Tokens before decoding. Those that are timed lie around the context: two and two rounds of warming up

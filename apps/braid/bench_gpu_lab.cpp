@@ -193,6 +193,7 @@ void bench_lab(const Options& o) {
   using enum lab::Architecture;
   for (const auto runs : o.lab_runs) {
     for (const auto& c : {LabCase{"swaps", 8}, LabCase{"swaps", 64}, LabCase{"recall", 128}}) {
+      if (std::ranges::find(o.lab_cases, fmt::format("{}-{}", c.problem, c.n)) == o.lab_cases.end()) continue;
       for (const auto architecture : {transformer, gdn_negative, hybrid_negative}) {
         if (std::ranges::find(o.lab_models, lab::name_of(architecture)) == o.lab_models.end()) continue;
         bench_runs(c, architecture, runs, o.lab_seconds);

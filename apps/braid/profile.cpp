@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <tuple>
 
 namespace braid::app {
 namespace {
@@ -9,7 +10,7 @@ namespace {
 struct ProfileState final : BackendState {
   OpTable ops, dry;
   std::shared_ptr<BackendState> inner;
-  std::vector<OpTime> times;  // in the order of install()
+  std::vector<OpTime> times;  // in the order of kOps
 };
 
 // Calls one op of the inner backend with the inner state, and adds the time it took to slot `Slot`.
@@ -18,8 +19,10 @@ struct Timed;
 
 template <auto Entry, std::size_t Slot, class... Args>
 struct Timed<Entry, Slot, void (*)(Context&, Args...)> {
-  static Context inner(const Context& ctx) {
+  // An op made of others finds these in the inner backend's own table: their time is its own.
+  static Context inner(const Context& ctx, const OpTable& ops) {
     Context c = ctx;
+    c.ops = &ops;
     c.state = static_cast<ProfileState&>(*ctx.state).inner.get();
     return c;
   }
@@ -30,7 +33,7 @@ struct Timed<Entry, Slot, void (*)(Context&, Args...)> {
   }
   static void run(Context& ctx, Args... args) {
     auto& state = static_cast<ProfileState&>(*ctx.state);
-    Context c = inner(ctx);
+    Context c = inner(ctx, state.ops);
     const auto begin = finished(ctx);
     (state.ops.*Entry)(c, args...);
     auto& slot = state.times[Slot];
@@ -38,45 +41,57 @@ struct Timed<Entry, Slot, void (*)(Context&, Args...)> {
     ++slot.calls;
   }
   static void measure(Context& ctx, Args... args) {
-    Context c = inner(ctx);
-    (static_cast<ProfileState&>(*ctx.state).dry.*Entry)(c, args...);
+    const auto& dry = static_cast<ProfileState&>(*ctx.state).dry;
+    Context c = inner(ctx, dry);
+    (dry.*Entry)(c, args...);
   }
 };
 
+template <auto Entry>
+struct NamedOp {
+  const char* name;
+};
+#define BRAID_OP(name) \
+  NamedOp<&OpTable::name> { #name }
+constexpr std::tuple kOps{BRAID_OP(matmul),
+                          BRAID_OP(linear_group),
+                          BRAID_OP(embedding_forward),
+                          BRAID_OP(embedding_backward),
+                          BRAID_OP(rms_norm_forward),
+                          BRAID_OP(rms_norm_backward),
+                          BRAID_OP(gated_rms_norm_forward),
+                          BRAID_OP(gated_rms_norm_backward),
+                          BRAID_OP(rotary_table),
+                          BRAID_OP(rotary),
+                          BRAID_OP(norm_rotary_forward),
+                          BRAID_OP(attention_forward),
+                          BRAID_OP(attention_backward),
+                          BRAID_OP(attention_cached),
+                          BRAID_OP(short_convolution_forward),
+                          BRAID_OP(short_convolution_backward),
+                          BRAID_OP(delta_gates_forward),
+                          BRAID_OP(delta_gates_backward),
+                          BRAID_OP(gated_delta_forward),
+                          BRAID_OP(gated_delta_backward),
+                          BRAID_OP(delta_mixer_step),
+                          BRAID_OP(swiglu_forward),
+                          BRAID_OP(swiglu_backward),
+                          BRAID_OP(swiglu_linear),
+                          BRAID_OP(cross_entropy),
+                          BRAID_OP(sampling),
+                          BRAID_OP(add),
+                          BRAID_OP(fill),
+                          BRAID_OP(copy),
+                          BRAID_OP(gradient_norm),
+                          BRAID_OP(tally_step),
+                          BRAID_OP(adamw)};
+#undef BRAID_OP
+static_assert(std::tuple_size_v<decltype(kOps)> * sizeof(void (*)()) == sizeof(OpTable), "an op is missing");
+
 template <auto... Entries, std::size_t... Slots>
-void install(Backend& b, std::index_sequence<Slots...>) {
+void install(Backend& b, const std::tuple<NamedOp<Entries>...>&, std::index_sequence<Slots...>) {
   ((b.ops.*Entries = Timed<Entries, Slots>::run, b.dry.*Entries = Timed<Entries, Slots>::measure), ...);
 }
-
-constexpr const char* kNames[] = {"matmul",
-                                  "linear_group",
-                                  "embedding_forward",
-                                  "embedding_backward",
-                                  "rms_norm_forward",
-                                  "rms_norm_backward",
-                                  "gated_rms_norm_forward",
-                                  "gated_rms_norm_backward",
-                                  "rotary_table",
-                                  "rotary",
-                                  "attention_forward",
-                                  "attention_backward",
-                                  "attention_cached",
-                                  "short_convolution_forward",
-                                  "short_convolution_backward",
-                                  "delta_gates_forward",
-                                  "delta_gates_backward",
-                                  "gated_delta_forward",
-                                  "gated_delta_backward",
-                                  "delta_mixer_step",
-                                  "swiglu_forward",
-                                  "swiglu_backward",
-                                  "cross_entropy",
-                                  "add",
-                                  "fill",
-                                  "copy",
-                                  "gradient_norm",
-                                  "tally_step",
-                                  "adamw"};
 
 }  // namespace
 
@@ -86,17 +101,10 @@ Backend profiled(const Backend& inner) {
   state->ops = inner.ops;
   state->dry = inner.dry;
   state->inner = inner.state;
-  for (const char* name : kNames) state->times.push_back({name, 0, 0});
   b.state = state;
   b.record = {};  // what waits cannot be recorded
-  using T = OpTable;
-  install<&T::matmul, &T::linear_group, &T::embedding_forward, &T::embedding_backward, &T::rms_norm_forward,
-          &T::rms_norm_backward, &T::gated_rms_norm_forward, &T::gated_rms_norm_backward, &T::rotary_table,
-          &T::rotary, &T::attention_forward, &T::attention_backward, &T::attention_cached,
-          &T::short_convolution_forward, &T::short_convolution_backward, &T::delta_gates_forward,
-          &T::delta_gates_backward, &T::gated_delta_forward, &T::gated_delta_backward, &T::delta_mixer_step,
-          &T::swiglu_forward, &T::swiglu_backward, &T::cross_entropy, &T::add, &T::fill, &T::copy,
-          &T::gradient_norm, &T::tally_step, &T::adamw>(b, std::make_index_sequence<std::size(kNames)>());
+  std::apply([&](auto... op) { (state->times.push_back({op.name, 0, 0}), ...); }, kOps);
+  install(b, kOps, std::make_index_sequence<std::tuple_size_v<decltype(kOps)>>());
   return b;
 }
 
