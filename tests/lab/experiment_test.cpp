@@ -26,6 +26,8 @@ TEST(Experiment, ErrorsNameFileAndField) {
   EXPECT_HOLDS(error_of("seeds = [1]", "seeds = []"), "'grid.seeds' is empty");
   EXPECT_HOLDS(error_of("lengths = [2, 4]", "lengths = [4, 2]"), "'evaluation.lengths' must rise");
   EXPECT_HOLDS(error_of("lengths = [2, 4]", "lengths = [0]"), "evaluation.lengths");
+  EXPECT_HOLDS(error_of("lengths = [2, 4]", "lengths = [2, 4]\nreveal_spacing = 1\nreveal_parts = 2"),
+               "'evaluation.reveal_parts' is given beside reveal_spacing");
   EXPECT_HOLDS(error_of("n = 2\nsteps = 4", "n = 2"), "every stage but the last must end");
   EXPECT_HOLDS(error_of("learning_rates = [0.01]", "learning_rates = [-1]"), "'grid.learning_rates' has -1");
   EXPECT_HOLDS(error_of("schedules = [\"cosine\"]", "schedules = [\"linear\"]"),
@@ -35,6 +37,18 @@ TEST(Experiment, ErrorsNameFileAndField) {
   EXPECT_HOLDS(error_of("variant = \"hybrid-1:1\"", "variant = \"gdn\""), "must describe the hybrid");
   EXPECT_HOLDS(error_of("[\"gdn-negative\", \"transformer\"]", "[\"rnn\"]"), "holds 'rnn', expected some of");
   EXPECT_HOLDS(error_of("heads = 2", "heads = 2\nvocabulary_size = 3"), "'model.vocabulary_size' is 3, but");
+}
+
+TEST(Experiment, RevealsOfTheEvaluation) {
+  const auto spacings = [](std::string_view keys) {
+    const auto e = parse_experiment(
+        changed(small_experiment_text("x"), "lengths = [2, 4]", fmt::format("lengths = [2, 20]\n{}", keys)),
+        "x.toml");
+    return std::pair{e.evaluation_difficulty(2).reveal_spacing, e.evaluation_difficulty(20).reveal_spacing};
+  };
+  EXPECT_EQ(spacings(""), (std::pair<std::int64_t, std::int64_t>{0, 0}));
+  EXPECT_EQ(spacings("reveal_spacing = 3"), (std::pair<std::int64_t, std::int64_t>{3, 3}));
+  EXPECT_EQ(spacings("reveal_parts = 4"), (std::pair<std::int64_t, std::int64_t>{1, 5}));
 }
 
 TEST(Experiment, ThePapersConfigurationsAreReadable) {

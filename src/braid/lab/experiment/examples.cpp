@@ -119,7 +119,7 @@ data::Batch RunData::training_batch(std::int64_t step, std::size_t stage) const 
 }
 
 std::vector<Example> RunData::tests(std::uint64_t seed, std::int64_t n, std::int64_t count) const {
-  const auto difficulty = experiment_.difficulty(n, experiment_.evaluation_reveal_spacing);
+  const auto difficulty = experiment_.evaluation_difficulty(n);
   std::vector<Example> examples;
   for (std::int64_t i = 0; i < count; ++i) {
     examples.push_back(

@@ -173,8 +173,11 @@ void read_evaluation(const TomlFields& f, Experiment& e) {
   }
   e.samples = f.integer_or("samples", 256, 1, kMaxSize);
   e.evaluation_reveal_spacing = f.integer_or("reveal_spacing", 0, 0, kMaxN);
-  for (const auto n : e.lengths)
-    check_difficulty(e, f, "lengths", e.difficulty(n, e.evaluation_reveal_spacing));
+  e.evaluation_parts = f.integer_or("reveal_parts", 0, 0, kMaxN);
+  if (e.evaluation_parts > 0 && e.evaluation_reveal_spacing > 0) {
+    f.reject("reveal_parts", "is given beside reveal_spacing: expected one of them");
+  }
+  for (const auto n : e.lengths) check_difficulty(e, f, "lengths", e.evaluation_difficulty(n));
 }
 
 Experiment parse_table(const toml::table& table, const std::string& source) {
@@ -205,6 +208,11 @@ Difficulty Experiment::difficulty(std::int64_t n, std::int64_t reveal_spacing) c
   d.n = n;
   d.reveal_spacing = reveal_spacing;
   return d;
+}
+
+Difficulty Experiment::evaluation_difficulty(std::int64_t n) const {
+  return difficulty(
+      n, evaluation_parts > 0 ? std::max<std::int64_t>(1, n / evaluation_parts) : evaluation_reveal_spacing);
 }
 
 std::int64_t Experiment::words() const {

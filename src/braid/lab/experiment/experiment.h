@@ -42,14 +42,17 @@ struct Experiment {
 
   Grid grid;
 
-  std::vector<std::int64_t> lengths;  // n of the evaluation, rising
-  std::int64_t samples = 256;         // of each
-  std::int64_t evaluation_reveal_spacing = 0;
+  std::vector<std::int64_t> lengths;           // n of the evaluation, rising
+  std::int64_t samples = 256;                  // of each
+  std::int64_t evaluation_reveal_spacing = 0;  // of every length; 0: none, unless
+  std::int64_t evaluation_parts = 0;           // a reveal ends each of so many equal parts but the last
 
   std::string text;  // the TOML with the overrides applied, kept beside the runs
 
   std::vector<RunSpec> runs() const { return expand(grid, architectures, seed); }
   Difficulty difficulty(std::int64_t n, std::int64_t reveal_spacing) const;
+  // Of checks and evaluation.
+  Difficulty evaluation_difficulty(std::int64_t n) const;
   // Ids that its examples use are below it.
   std::int64_t words() const;
   // How train::Trainer sees one of the runs; sequence_length is left to whoever packs its batches.

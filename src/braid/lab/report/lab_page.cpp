@@ -104,7 +104,7 @@ Json experiment_json(const StoredExperiment& e, const LabPageOptions& options) {
   const auto& x = e.experiment;
   Json chance = Json::array(), stages = Json::array(), architectures = Json::array();
   for (const auto n : x.lengths) {
-    chance.push_back(number(x.problem->chance(x.difficulty(n, x.evaluation_reveal_spacing))));
+    chance.push_back(number(x.problem->chance(x.evaluation_difficulty(n))));
   }
   for (const auto& stage : x.curriculum.stages) stages.push_back(stage.n);
   for (const auto& s : summarize(e)) architectures.push_back(architecture_json(s, e, options));
