@@ -20,8 +20,9 @@ struct Fiber {
   ucontext_t context;
   std::vector<char> stack;
   bool done = true;
-  bool arrived = false;       // at the cluster's barrier
-  std::uint64_t arrival = 0;  // the phase in which it last did
+  bool arrived = false;                                    // at the cluster's barrier
+  std::uint64_t arrival = 0;                               // the phase in which it last did
+  std::vector<std::vector<std::function<void()>>> groups;  // of copies that are not done; the last is open
 };
 struct Exchange {
   int arrived = 0, unread = 0;
@@ -48,6 +49,7 @@ struct Machine {
   std::vector<std::function<void()>> copies;
   std::function<void()> kernel;
   std::exception_ptr error;
+  std::mt19937_64 copy_order;
   bool moved = false;                           // a thread has got on
   std::span<const unsigned> cluster;            // its blocks
   unsigned fiber = 0, blocks = 0, threads = 0;  // fiber: that runs
@@ -83,6 +85,7 @@ void enter() {
 void start(Fiber& fiber) {
   fiber.stack.resize(kStackBytes);
   fiber.done = fiber.arrived = false;
+  fiber.groups.assign(1, {});
   getcontext(&fiber.context);
   fiber.context.uc_stack.ss_sp = fiber.stack.data();
   fiber.context.uc_stack.ss_size = fiber.stack.size();
@@ -126,7 +129,11 @@ void run_cluster(std::mt19937_64& random) {
     }
     if (idle > kMostIdleRounds) throw std::runtime_error("emulation: the threads wait for ever");
   }
-  if (!machine.copies.empty()) throw std::runtime_error("emulation: a block ended before its copies");
+  const auto waits = [](const Fiber& f) {
+    return std::ranges::any_of(f.groups, [](const auto& group) { return !group.empty(); });
+  };
+  if (!machine.copies.empty() || std::ranges::any_of(fibers(), waits))
+    throw std::runtime_error("emulation: a block ended before its copies");
 }
 
 CountedBarrier& counted(std::uint32_t address) {
@@ -179,6 +186,7 @@ void run(const Launch& launch, const std::function<void()>& kernel) {
   machine.threads = launch.threads;
   machine.blocks = static_cast<unsigned>(launch.blocks.size());
   std::mt19937_64 random(launch.seed);
+  machine.copy_order.seed(launch.seed);
   for (std::size_t i = 0; i < launch.blocks.size(); i += launch.cluster) {
     machine.cluster = std::span(launch.blocks).subspan(i, launch.cluster);
     run_cluster(random);
@@ -247,5 +255,18 @@ void deliver(std::uint32_t address, int bytes) {
 bool passed(std::uint32_t address, int parity) { return counted(address).phase % 2 != parity; }
 
 void later(std::function<void()> copy) { machine.copies.push_back(std::move(copy)); }
+
+void copy_by_thread(std::function<void()> copy) {
+  if (machine.copy_order() % 2 == 0) return copy();
+  mine().groups.back().push_back(std::move(copy));
+}
+void end_group() { mine().groups.emplace_back(); }
+void wait_for_groups(unsigned pending) {
+  auto& groups = mine().groups;
+  while (groups.size() > pending + 1) {
+    for (const auto& copy : groups.front()) copy();
+    groups.erase(groups.begin());
+  }
+}
 
 }  // namespace braid::test::emulation

@@ -80,6 +80,11 @@ bool passed(std::uint32_t address, int parity);
 // Does `copy` at some later time.
 void later(std::function<void()> copy);
 
+// cp.async, whose copies are the thread's own: each is done at once or when its thread waits for its group.
+void copy_by_thread(std::function<void()> copy);
+void end_group();
+void wait_for_groups(unsigned pending);
+
 }  // namespace braid::test::emulation
 
 // The language's own names.
@@ -126,6 +131,7 @@ inline bool __any_sync(unsigned mask, bool vote) { return __ballot_sync(mask, vo
 inline void __syncwarp() { __ballot_sync(0xffffffffU, false); }
 inline void __syncthreads() { braid::test::emulation::meet_all(); }
 inline void __threadfence() {}
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
 inline float __expf(float x) { return std::exp(x); }
 inline float __fmul_rn(float a, float b) { return a * b; }

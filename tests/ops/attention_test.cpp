@@ -48,18 +48,53 @@ std::int64_t reduction_length(const AttentionCase& c) {
   return c.width + *std::max_element(c.lengths.begin(), c.lengths.end());
 }
 
+void run_both_passes(Trial& t, const AttentionCase& c, std::int64_t longest) {
+  Tensors a = make_tensors(t.tensors, t.dtype, c);
+  a.segments.longest = longest;
+  forward(t.ctx, a);
+  t.result("y", a.y, reduction_length(c));
+  t.result("log_sum_exp", a.log_sum_exp, reduction_length(c));
+  backward(t.ctx, a);
+  t.result("dq", a.grads.q, reduction_length(c));
+  t.result("dk", a.grads.k, reduction_length(c));
+  t.result("dv", a.grads.v, reduction_length(c));
+}
+
 TEST(Attention, BackendsAgree) {
   for (const auto& c : test::attention_cases()) {
-    test::expect_backends_agree(to_string(c), [&](Trial& t) {
-      const Tensors a = make_tensors(t.tensors, t.dtype, c);
-      forward(t.ctx, a);
-      t.result("y", a.y, reduction_length(c));
-      t.result("log_sum_exp", a.log_sum_exp, reduction_length(c));
-      backward(t.ctx, a);
-      t.result("dq", a.grads.q, reduction_length(c));
-      t.result("dk", a.grads.k, reduction_length(c));
-      t.result("dv", a.grads.v, reduction_length(c));
-    });
+    test::expect_backends_agree(to_string(c), [&](Trial& t) { run_both_passes(t, c, 0); });
+  }
+}
+
+// Backends may choose by the longest sequence: on cuda up to 512 and beyond.
+TEST(Attention, BackendsAgreeWhereTheLongestIsKnown) {
+  for (const AttentionCase& c : {AttentionCase{4, 4, 64, 0, {65, 0, 1, 129, 64, 15}},
+                                 {4, 2, 64, 70, {1, 200, 128, 129}},
+                                 {3, 1, 40, 0, {17, 150}},
+                                 {2, 1, 64, 1, {1, 90}},
+                                 {2, 1, 128, 0, {140, 9}},
+                                 {1, 1, 64, 0, {512, 3}},
+                                 {1, 1, 64, 0, {513, 3}}}) {
+    const auto longest = *std::max_element(c.lengths.begin(), c.lengths.end());
+    test::expect_backends_agree(to_string(c) + ", longest known",
+                                [&](Trial& t) { run_both_passes(t, c, longest); });
+  }
+}
+
+// Their softmax weight is 1 whatever the score: the tensor cores' sums must cancel to the last bit.
+TEST(Attention, RowsThatSeeOnlyThemselvesOnTensorCores) {
+  if (!test::testing_cuda()) GTEST_SKIP() << "BRAID_TEST_BACKEND is not cuda";
+  test::TestContext& context = test::cuda_context();
+  for (const std::int64_t width : {24, 64}) {
+    test::TestTensors t(1, DType::bf16, test::Contents::real, context.backend().memory);
+    Tensors a = make_tensors(t, DType::bf16, {4, 2, width, 1, {1, 1, 300, 65}});
+    a.segments.longest = 300;
+    forward(*context, a);
+    backward(*context, a);
+    for (const auto& [gradient, name] : {std::pair{a.grads.q, "dq"}, std::pair{a.grads.k, "dk"}}) {
+      const ConstTensor got = t.on_host(gradient);
+      for (std::int64_t i = 0; i < got.count(); ++i) ASSERT_EQ(test::element(got, i), 0) << name << " " << i;
+    }
   }
 }
 

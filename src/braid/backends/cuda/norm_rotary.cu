@@ -1,5 +1,7 @@
 // The norm of query and key projections and the rotation of their heads: a row is read once, stays in the
 // registers of the threads that share it, and is written once. A thread holds both halves of what it rotates.
+#include <limits>
+
 #include "braid/backends/cuda/device/early.cuh"
 #include "braid/backends/cuda/device/rotation.cuh"
 #include "braid/backends/cuda/kernels.h"
@@ -48,9 +50,11 @@ __global__ void __launch_bounds__(L::kThreads, L::kResident)
   begin_early(a.ahead);
   const int lane = static_cast<int>(threadIdx.x) % L::kGroup,
             group = static_cast<int>(threadIdx.x) / L::kGroup;
-  const std::int64_t row = std::int64_t{blockIdx.x} * L::kRows + group, token = row / a.count;
+  const std::uint32_t row = blockIdx.x * L::kRows + static_cast<std::uint32_t>(group),
+                      count = static_cast<std::uint32_t>(a.count);
+  const std::int64_t token = row / count;
   const bool inside = token < a.tokens;
-  const Part<typename L::T>& part = a.parts[row % a.count];
+  const Part<typename L::T>& part = a.parts[row % count];
   const std::int64_t begin = token * part.width;
   const int runs = a.half / L::kN, pairs = inside ? part.width / (2 * L::kN) : 0;
   const auto column = [&](int i) {
@@ -118,7 +122,9 @@ bool visit_layout(int width, int half, F&& f) {
   if (half % kN != 0) return false;
   const int pairs = width / (2 * kN);
   if (pairs > 2048) return false;
-  if (pairs <= 32) {
+  if (pairs <= 16) {
+    f.template operator()<Layout<T, 16, 1>>();
+  } else if (pairs <= 32) {
     f.template operator()<Layout<T, 32, 1>>();
   } else if (pairs <= 64) {
     f.template operator()<Layout<T, 32, 2>>();
@@ -139,6 +145,9 @@ void norm_rotary_forward(Context& ctx, std::span<const ops::NormRotaryPart> part
                          double epsilon) {
   const Shape& shape = parts.front().y.shape;
   if (shape[0] == 0 || shape[2] == 0) return;
+  require(shape[0] <=
+              std::numeric_limits<std::int32_t>::max() / static_cast<std::int64_t>(ops::kMostNormRotaryParts),
+          "norm_rotary_forward: {} tokens are not supported on cuda", shape[0]);
   const bool done = visit_activation("norm_rotary_forward", parts.front().y.dtype, [&]<class T>() {
     Arguments<T> a{.parts = {},
                    .cosines = table ? pointer<float>(table->cos) : nullptr,

@@ -17,6 +17,8 @@ struct Layout {
   // Blocks of backward on a multiprocessor: a thread keeps kItems · kN sums besides its part of the row, so
   // that 80 registers each are wanted where the group allows them.
   static constexpr int kResident = kThreads == 256 ? 3 : 1024 / kThreads;
+  // Whether backward has registers to fetch a thread's next row while it works on one.
+  static constexpr bool kAhead = kItems * kN <= 8;
 };
 
 // Calls f.template operator()<Layout>() with the narrowest layout that holds a row.
@@ -26,7 +28,8 @@ void visit_layout(const char* op, std::int64_t width, F&& f) {
   require(width <= 16384, "{}: width {} is not supported on cuda: at most 16384", op, width);
   if (width % kN == 0) {
     const auto packs = width / kN;
-    // The delta rule's value heads: 192 wide.
+    // The delta rule's value heads: 128 and 192 wide.
+    if (width <= 128) return f.template operator()<Layout<T, kN, 128 / kN, 1>>();
     if (width <= 192) return f.template operator()<Layout<T, 4, 16, 3>>();
     if (packs <= 32) return f.template operator()<Layout<T, kN, 32, 1>>();
     if (packs <= 64) return f.template operator()<Layout<T, kN, 32, 2>>();
@@ -144,19 +147,17 @@ __device__ __forceinline__ void store_sums(float* sums, int width, const float (
   }
 }
 
-// With x̂ = x r and e = dy (· silu(gate)): dx = r (w e − x̂ mean(w e x̂)), dweight = Σ e x̂, dgate = dy x̂ w
-// silu'(gate).
+// What backward reads of a row; nothing of rows past the end.
 template <class L, bool kGated, bool kAdd>
-__global__ void __launch_bounds__(L::kThreads, L::kResident) backward_kernel(Backward<typename L::T> p) {
+struct BackwardRow {
   using Run = Elements<typename L::T, L::kN>;
-  __shared__ float shared[L::kThreads / 32];
-  const Place<L> place;
-  float dweight[L::kItems][L::kN] = {};
-  for (std::int64_t first = std::int64_t{blockIdx.x} * L::kRows; first < p.rows;
-       first += std::int64_t{gridDim.x} * L::kRows) {
-    const std::int64_t row = first + place.group, at = row * p.width;
+  Run x[L::kItems], dy[L::kItems], gate[L::kItems], before[L::kItems];
+  float inverse_rms;
+
+  __device__ __forceinline__ void load_row(const Backward<typename L::T>& p, std::int64_t row) {
+    const Place<L> place;
+    const std::int64_t at = row * p.width;
     const int width = row < p.rows ? p.width : 0;
-    Run x[L::kItems], dy[L::kItems], gate[L::kItems], before[L::kItems];
 #pragma unroll
     for (int i = 0; i < L::kItems; ++i) {
       const int c = place.column(i);
@@ -166,7 +167,31 @@ __global__ void __launch_bounds__(L::kThreads, L::kResident) backward_kernel(Bac
       if constexpr (kGated) gate[i] = load<L::kN>(p.gate + at + c);
       if constexpr (kAdd) before[i] = load<L::kN>(p.dx + at + c);
     }
-    const float r = row < p.rows ? p.inverse_rms[row] : 0;
+    inverse_rms = row < p.rows ? p.inverse_rms[row] : 0;
+  }
+};
+
+// With x̂ = x r and e = dy (· silu(gate)): dx = r (w e − x̂ mean(w e x̂)), dweight = Σ e x̂, dgate = dy x̂ w
+// silu'(gate).
+template <class L, bool kGated, bool kAdd>
+__global__ void __launch_bounds__(L::kThreads, L::kResident) backward_kernel(Backward<typename L::T> p) {
+  using Run = Elements<typename L::T, L::kN>;
+  __shared__ float shared[L::kThreads / 32];
+  const Place<L> place;
+  const std::int64_t begin = std::int64_t{blockIdx.x} * L::kRows, step = std::int64_t{gridDim.x} * L::kRows;
+  float dweight[L::kItems][L::kN] = {};
+  BackwardRow<L, kGated, kAdd> in, next;
+  if constexpr (L::kAhead) next.load_row(p, begin + place.group);
+  for (std::int64_t first = begin; first < p.rows; first += step) {
+    const std::int64_t row = first + place.group, at = row * p.width;
+    const int width = row < p.rows ? p.width : 0;
+    if constexpr (L::kAhead) {
+      in = next;
+      next.load_row(p, row + step);
+    } else {
+      in.load_row(p, row);
+    }
+    const float r = in.inverse_rms;
     float we[L::kItems][L::kN], dot = 0;
 #pragma unroll
     for (int i = 0; i < L::kItems; ++i) {
@@ -176,16 +201,16 @@ __global__ void __launch_bounds__(L::kThreads, L::kResident) backward_kernel(Bac
       Run dgate;
 #pragma unroll
       for (int j = 0; j < L::kN; ++j) {
-        const float normed = x[i][j] * r;
-        float e = dy[i][j];
+        const float normed = in.x[i][j] * r;
+        float e = in.dy[i][j];
         if constexpr (kGated) {
-          const float g = gate[i][j], s = sigmoid(g), silu = g * s;
+          const float g = in.gate[i][j], s = sigmoid(g), silu = g * s;
           dgate.set(j, e * normed * weight[j] * fmaf(silu, 1.0F - s, s));
           e *= silu;
         }
         dweight[i][j] = fmaf(e, normed, dweight[i][j]);
         we[i][j] = e * weight[j];
-        dot = fmaf(we[i][j], x[i][j], dot);
+        dot = fmaf(we[i][j], in.x[i][j], dot);
       }
       if constexpr (kGated) store(p.dgate + at + c, dgate);
     }
@@ -197,13 +222,13 @@ __global__ void __launch_bounds__(L::kThreads, L::kResident) backward_kernel(Bac
       if constexpr (!kGated) {  // cheaper than keeping the products
         const auto weight = load_constant<L::kN>(p.weight + c);
 #pragma unroll
-        for (int j = 0; j < L::kN; ++j) we[i][j] = dy[i][j] * weight[j];
+        for (int j = 0; j < L::kN; ++j) we[i][j] = in.dy[i][j] * weight[j];
       }
       Run dx;
 #pragma unroll
       for (int j = 0; j < L::kN; ++j) {
-        const float d = r * fmaf(-x[i][j], mean, we[i][j]);
-        dx.set(j, kAdd ? before[i][j] + d : d);
+        const float d = r * fmaf(-in.x[i][j], mean, we[i][j]);
+        dx.set(j, kAdd ? in.before[i][j] + d : d);
       }
       store(p.dx + at + c, dx);
     }

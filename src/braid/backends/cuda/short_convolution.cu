@@ -7,8 +7,7 @@ namespace {
 
 using namespace convolution;
 
-constexpr std::int64_t kTile = 32;  // tokens that one thread walks
-constexpr int kGroup = 4;           // tokens whose loads are in flight together
+constexpr std::int64_t kShortSegment = 64;  // tokens that a thread may walk alone
 
 template <class T>
 struct Forward {
@@ -18,6 +17,7 @@ struct Forward {
   const float* weight;
   Sizes size;
   DeviceSegments segments;
+  std::int64_t walk = 0;  // tokens of a thread of tile_kernel
 
   __device__ __forceinline__ T* state_of_segment(std::int64_t s, std::int64_t c) const {
     return state == nullptr ? nullptr : state + s * (size.taps - 1) * size.channels + c;
@@ -82,14 +82,14 @@ __device__ __forceinline__ Place place(std::int64_t channels) {
   return {i % vectors * kP, i / vectors};
 }
 
-// One thread walks kTile tokens, through whatever segments lie there. The state is only read.
+// One thread walks f.walk tokens, through whatever segments lie there. The state is only read.
 template <class T, int kP>
-__global__ void __launch_bounds__(kThreads, 4) tile_kernel(const Forward<T> f) {
+__global__ void __launch_bounds__(kThreads, kResident) tile_kernel(const Forward<T> f) {
   begin_early();
   const auto [c, tile] = place<kP>(f.size.channels);
-  std::int64_t n = tile * kTile;
+  std::int64_t n = tile * f.walk;
   if (n >= f.size.tokens) return;
-  const std::int64_t end = min(n + kTile, f.size.tokens);
+  const std::int64_t end = min(n + f.walk, f.size.tokens);
   Walk<T, kP> walk(f, c);
   for (std::int32_t s = f.segments.segment_of(n); n < end; ++s) {
     const std::int64_t begin = f.segments.offsets[s],
@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(kThreads, 4) tile_kernel(const Forward<T> f) {
 
 // One thread walks one whole segment, which makes it the only one that touches its part of the state.
 template <class T, int kP>
-__global__ void __launch_bounds__(kThreads, 4) segment_kernel(const Forward<T> f) {
+__global__ void __launch_bounds__(kThreads, kResident) segment_kernel(const Forward<T> f) {
   begin_early();
   const auto [c, s] = place<kP>(f.size.channels);
   if (s >= f.segments.count) return;
@@ -154,10 +154,12 @@ void launch(Context& ctx, void (*kernel)(Forward<T>), const Forward<T>& f, std::
 }
 
 template <class T, int kP>
-void launch_fast(Context& ctx, const Forward<T>& f, bool by_segment) {
+void launch_fast(Context& ctx, Forward<T> f, bool by_segment) {
   const std::int64_t vectors = f.size.channels / kP;
   if (by_segment) return launch(ctx, segment_kernel<T, kP>, f, vectors * f.segments.count);
-  launch(ctx, tile_kernel<T, kP>, f, vectors * ceil_div(f.size.tokens, kTile));
+  const auto threads = [&](std::int64_t walk) { return vectors * ceil_div(f.size.tokens, walk); };
+  f.walk = choose_walk(ctx, [&](std::int64_t walk) { return ceil_div(threads(walk), kThreads); });
+  launch(ctx, tile_kernel<T, kP>, f, threads(f.walk));
 }
 
 }  // namespace
@@ -169,7 +171,7 @@ void short_convolution_forward(Context& ctx, ops::QkvOutputs y, Tensor state, Co
   // Decode steps and short inputs: a launch that also replaces the state.
   const std::int64_t longest = segments.longest > 0 ? segments.longest : size.tokens;
   const bool stateful = state.defined(), fast = size.taps == kTaps;
-  const bool by_segment = stateful && fast && (longest <= 2 * kTile || size.tokens == segments.count());
+  const bool by_segment = stateful && fast && (longest <= kShortSegment || size.tokens == segments.count());
   visit_activation("short_convolution_forward", x.dtype, [&]<class T>() {
     const Forward<T> f{parts_of<T>(y), pointer<T>(state),        pointer<T>(x), pointer<float>(weight),
                        size,           device_segments(segments)};

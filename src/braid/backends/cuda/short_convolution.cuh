@@ -1,6 +1,8 @@
 // What forward and backward of the short convolution share: the fast path's registers, and the plain sum for
 // any number of taps.
 #pragma once
+#include <limits>
+
 #include "braid/backends/cuda/device/approximate.cuh"
 #include "braid/backends/cuda/device/elements.cuh"
 #include "braid/backends/cuda/device/segments.cuh"
@@ -12,6 +14,22 @@ namespace braid::cuda::convolution {
 constexpr int kTaps = 4;          // of the fast path
 constexpr int kKept = kTaps - 1;  // inputs before a token that it meets
 constexpr int kThreads = 128;
+constexpr int kResident = 4;  // blocks at once on a multiprocessor
+constexpr int kGroup = 4;     // tokens whose loads are in flight together
+
+// How many tokens a thread walks. `blocks` (tokens) are then launched, in rounds that all multiprocessors
+// take part in: the length that ends them first, where a walk's beginning takes as long as kBeginning tokens.
+template <class F>
+std::int64_t choose_walk(const Context& ctx, F&& blocks) {
+  constexpr std::int64_t kShortest = 16, kLongest = 80, kBeginning = 8;
+  const std::int64_t at_once = std::int64_t{kResident} * state_of(ctx).multiprocessors;
+  std::int64_t best = kShortest, least = std::numeric_limits<std::int64_t>::max();
+  for (std::int64_t walk = kShortest; walk <= kLongest; walk += kGroup) {
+    const std::int64_t cost = ceil_div(blocks(walk), at_once) * (walk + kBeginning);
+    if (cost < least) least = cost, best = walk;
+  }
+  return best;
+}
 
 struct Sizes {
   std::int64_t tokens, channels;

@@ -7,21 +7,19 @@ namespace {
 
 using namespace convolution;
 
-constexpr int kStrands = kThreads / 32;          // warps of a block: each walks a run of tokens of its own
-constexpr std::int64_t kRun = 32;                // tokens of a strand
-constexpr std::int64_t kTile = kStrands * kRun;  // tokens of a block, and of a row of sums
+constexpr int kStrands = kThreads / 32;  // warps of a block: each walks a run of tokens of its own
 constexpr int kVector = 4;  // channels of a thread: 16 bytes of bf16 would need more registers than there are
-constexpr int kGroup = 4;   // tokens whose loads are in flight together
 
 template <class T>
 struct Backward {
   T* dx;
-  float* sums;  // (tiles, C, W), the tiles' parts of dweight
+  float* sums;  // (tiles, C, W), the tiles' parts of dweight: a tile is kStrands runs
   Parts<const T> dy;
   const T* x;
   const float* weight;
   Sizes size;
   DeviceSegments segments;
+  std::int64_t run;  // tokens of a strand
 };
 
 // d silu(x) / dx
@@ -108,16 +106,16 @@ struct Walk {
   }
 };
 
-// A block takes 32 vectors of channels and kTile tokens, a warp kRun of these.
+// A block takes 32 vectors of channels and a tile of tokens, a warp one run of these.
 template <class T, int kP>
-__global__ void __launch_bounds__(kThreads, 4) tile_kernel(const Backward<T> b) {
+__global__ void __launch_bounds__(kThreads, kResident) tile_kernel(const Backward<T> b) {
   constexpr int kSums = kTaps * kP;
   __shared__ float shared[kStrands][32][kSums + 1];  // one more, against bank conflicts
   const int lane = static_cast<int>(threadIdx.x) % 32, strand = static_cast<int>(threadIdx.x) / 32;
   const std::int64_t vectors = b.size.channels / kP, column_blocks = (vectors + 31) / 32;
   const std::int64_t vector = blockIdx.x % column_blocks * 32 + lane, tile = blockIdx.x / column_blocks;
-  auto n = static_cast<std::int32_t>(tile * kTile + strand * kRun);
-  const auto end = static_cast<std::int32_t>(min(n + kRun, b.size.tokens));
+  auto n = static_cast<std::int32_t>((tile * kStrands + strand) * b.run);
+  const auto end = static_cast<std::int32_t>(min(n + b.run, b.size.tokens));
   float* mine = shared[strand][lane];
 #pragma unroll
   for (int i = 0; i < kSums; ++i) mine[i] = 0;
@@ -175,8 +173,8 @@ __global__ void __launch_bounds__(kThreads) plain_weight_kernel(const Backward<T
   const std::int64_t row = b.size.channels * b.size.taps, tile = i / row, c = i % row / b.size.taps;
   const std::int64_t behind = b.size.taps - 1 - i % b.size.taps;  // the input lies this far before the token
   float sum = 0;
-  const std::int64_t end = min((tile + 1) * kTile, b.size.tokens);
-  for (std::int64_t n = tile * kTile; n < end; ++n) {
+  const std::int64_t tokens = kStrands * b.run, end = min((tile + 1) * tokens, b.size.tokens);
+  for (std::int64_t n = tile * tokens; n < end; ++n) {
     const std::int64_t begin = b.segments.offsets[b.segments.segment_of(n)];
     if (n - behind < begin) continue;
     sum = fmaf(sum_gradient(b, n, begin, c), to_float(b.x[(n - behind) * b.size.channels + c]), sum);
@@ -195,13 +193,19 @@ void launch_plain(Context& ctx, const Backward<T>& b, std::int64_t inputs, std::
 
 template <class T, int kP>
 void launch_fast(Context& ctx, const Backward<T>& b) {
-  const std::int64_t blocks = ceil_div(b.size.channels / kP, 32) * ceil_div(b.size.tokens, kTile);
+  const std::int64_t blocks = ceil_div(b.size.channels / kP, 32) * ceil_div(b.size.tokens, kStrands * b.run);
   tile_kernel<T, kP><<<static_cast<unsigned>(blocks), kThreads, 0, stream_of(ctx)>>>(b);
   check_launch("short_convolution_backward");
 }
 
+// Tokens of a strand; for kVector channels to a thread, which the fast path has but for odd widths.
+std::int64_t run_of(const Context& ctx, const ConstTensor& x) {
+  const std::int64_t columns = ceil_div(x.shape[1], 32 * kVector);
+  return choose_walk(ctx, [&](std::int64_t run) { return columns * ceil_div(x.shape[0], kStrands * run); });
+}
+
 Tensor make_backward_scratch(Context& ctx, const ConstTensor& x, const ConstTensor& weight) {
-  return ctx.scratch->make(DType::f32, {ceil_div(x.shape[0], kTile), weight.count()});
+  return ctx.scratch->make(DType::f32, {ceil_div(x.shape[0], kStrands * run_of(ctx, x)), weight.count()});
 }
 
 }  // namespace
@@ -212,10 +216,14 @@ void short_convolution_backward(Context& ctx, Tensor dx, Tensor dweight, ops::Qk
   const Arena::Scope scope(*ctx.scratch);
   const Tensor sums = make_backward_scratch(ctx, x, weight);
   visit_activation("short_convolution_backward", x.dtype, [&]<class T>() {
-    const Backward<T> b{pointer<T>(dx),           pointer<float>(sums),
-                        parts_of<const T>(dqkv),  pointer<T>(x),
-                        pointer<float>(weight),   {x.shape[0], x.shape[1], static_cast<int>(weight.shape[1])},
-                        device_segments(segments)};
+    const Backward<T> b{pointer<T>(dx),
+                        pointer<float>(sums),
+                        parts_of<const T>(dqkv),
+                        pointer<T>(x),
+                        pointer<float>(weight),
+                        {x.shape[0], x.shape[1], static_cast<int>(weight.shape[1])},
+                        device_segments(segments),
+                        run_of(ctx, x)};
     if (b.size.taps != kTaps) {
       launch_plain(ctx, b, x.count(), sums.count());
     } else if (vectors_fit<kVector>(dqkv)) {

@@ -198,6 +198,7 @@ void backward(Context& ctx, const ops::AttentionGradients& grads, ConstTensor dy
               const ops::AttentionInputs& in, const ops::AttentionOutputs& out, Tensor row_dot,
               const Problem& p) {
   if (dy.count() == 0) return;
+  if (on_tensor_cores(dy.dtype, p.width)) return backward_bf16(ctx, grads, dy, in, out, row_dot, p);
   visit_activation("attention_backward", dy.dtype, [&]<class T>() {
     launch(ctx, row_dot_kernel<T>, ceil_div(row_dot.count(), kThreads), kThreads, 0, pointer<float>(row_dot),
            pointer<T>(dy), pointer<T>(out.y), row_dot.count(), p.width);

@@ -15,7 +15,6 @@ namespace braid::cuda::flash {
 
 inline constexpr int kMostStages = 24;
 inline constexpr int kManyQueries = 8;  // of a block; else one
-inline constexpr float kLog2E = 1.4426950408889634F;
 
 // That take tiles: what one makes of a tile is a long chain, so that several have to be at it for a block to
 // keep up with the memory. Their sums need room.

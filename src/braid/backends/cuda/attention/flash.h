@@ -11,6 +11,7 @@
 namespace braid::cuda::flash {
 
 inline constexpr std::int64_t kMostHeadWidth = 256;
+inline constexpr float kLog2E = 1.4426950408889634F;
 
 struct Problem {
   const std::int32_t* offsets;  // of the segments, on the device
@@ -64,6 +65,9 @@ constexpr bool on_tensor_cores(DType dtype, std::int64_t width) {
 // row_dot (N, H), f32: scratch for dy · y.
 void backward(Context&, const ops::AttentionGradients&, ConstTensor dy, const ops::AttentionInputs&,
               const ops::AttentionOutputs&, Tensor row_dot, const Problem&);
+// The same on the tensor cores, for what forward_bf16 takes.
+void backward_bf16(Context&, const ops::AttentionGradients&, ConstTensor dy, const ops::AttentionInputs&,
+                   const ops::AttentionOutputs&, Tensor row_dot, const Problem&);
 
 // Few new tokens against long caches: `splits` blocks share each token's keys, or all blocks those of all
 // tokens.

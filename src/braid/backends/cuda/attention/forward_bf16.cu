@@ -1,6 +1,6 @@
 // Flash attention on the tensor cores through mma.sync: eight warps of 16 queries each, keys and values
 // double-buffered in shared memory by cp.async, the queries and the softmax weights in registers.
-#include "braid/backends/cuda/attention/tensor_core.cuh"
+#include "braid/backends/cuda/attention/products_bf16.cuh"
 #include "braid/backends/cuda/attention/tiles.cuh"
 #include "braid/backends/cuda/device/approximate.cuh"
 
@@ -8,54 +8,32 @@ namespace braid::cuda::flash {
 namespace {
 
 constexpr int kThreads = 256, kQueries = 128, kKeys = 64;
-constexpr float kLog2E = 1.4426950408889634F;
 
 template <int kWidth>
 constexpr std::size_t kShared = sizeof(bf16) * 4 * kKeys* kWidth;
 
 // Row r of kRows in `to` comes from row_at(r); where that is null, and beyond `width`, zeros.
 template <int kRows, int kWidth, class F>
-__device__ __forceinline__ void copy_tile(const MixedTile<kWidth>& to, std::int32_t width, const bf16* valid,
+__device__ __forceinline__ void copy_tile(const HeadRows<kWidth>& to, std::int32_t width, const bf16* valid,
                                           F&& row_at) {
-  constexpr int kPieces = MixedTile<kWidth>::kPieces, kRowsAtOnce = kThreads / kPieces;
-  const int piece = static_cast<int>(threadIdx.x) % kPieces, first = static_cast<int>(threadIdx.x) / kPieces;
+  constexpr int kPackets = HeadRows<kWidth>::kPackets, kRowsAtOnce = kThreads / kPackets;
+  const int packet = static_cast<int>(threadIdx.x) % kPackets,
+            first = static_cast<int>(threadIdx.x) / kPackets;
 #pragma unroll
   for (int i = 0; i < kRows / kRowsAtOnce; ++i) {
     const int r = first + i * kRowsAtOnce;
     const bf16* from = row_at(r);
-    copy_async(to.piece(r, piece), from != nullptr && piece * 8 < width ? from + piece * 8 : nullptr, valid);
+    const bool exists = from != nullptr && packet * 8 < width;
+    copy_async(to.at(r, packet), exists ? from + packet * 8 : valid, exists);
   }
 }
 
 // One warp's 16 queries. Lane l works on rows l / 4 and l / 4 + 8.
 template <int kWidth>
 struct Queries {
-  std::uint32_t q[kWidth / 16][4];
+  LeftRows<kWidth> q;
   float sums[kWidth / 8][4] = {};
   float top[2] = {-INFINITY, -INFINITY}, total[2] = {0, 0};  // base 2
-
-  __device__ __forceinline__ void load(const MixedTile<kWidth>& tile, int row) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-    for (int d = 0; d < kWidth / 16; ++d) load_matrices(q[d], tile.piece(row + lane % 16, 2 * d + lane / 16));
-  }
-
-  // scores[n] are those of keys 8 n to 8 n + 7.
-  __device__ __forceinline__ void score(float (&scores)[kKeys / 8][4], const MixedTile<kWidth>& keys) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-    for (auto& s : scores) s[0] = s[1] = s[2] = s[3] = 0;
-#pragma unroll
-    for (int d = 0; d < kWidth / 16; ++d) {
-#pragma unroll
-      for (int n = 0; n < kKeys / 16; ++n) {
-        std::uint32_t b[4];
-        load_matrices(b, keys.piece(16 * n + lane / 16 * 8 + lane % 8, 2 * d + lane / 8 % 2));
-        multiply(scores[2 * n], q[d], b[0], b[1]);
-        multiply(scores[2 * n + 1], q[d], b[2], b[3]);
-      }
-    }
-  }
 
   // Turns scores (base 2) into weights and rescales what was summed before.
   __device__ __forceinline__ void soften(float (&scores)[kKeys / 8][4]) {
@@ -84,23 +62,6 @@ struct Queries {
       }
     }
   }
-
-  __device__ __forceinline__ void add(const float (&weights)[kKeys / 8][4], const MixedTile<kWidth>& values) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-    for (int n = 0; n < kKeys / 16; ++n) {
-      const auto &low = weights[2 * n], &high = weights[2 * n + 1];
-      const std::uint32_t a[4] = {pack_bf16(low[0], low[1]), pack_bf16(low[2], low[3]),
-                                  pack_bf16(high[0], high[1]), pack_bf16(high[2], high[3])};
-#pragma unroll
-      for (int d = 0; d < kWidth / 16; ++d) {
-        std::uint32_t b[4];
-        load_matrices_transposed(b, values.piece(16 * n + lane % 16, 2 * d + lane / 16));
-        multiply(sums[2 * d], a, b[0], b[1]);
-        multiply(sums[2 * d + 1], a, b[2], b[3]);
-      }
-    }
-  }
 };
 
 // Scales the scores to base 2 and hides the keys that a query does not see. `position` is that of the lane's
@@ -112,7 +73,7 @@ __device__ __forceinline__ void mask(float (&scores)[kKeys / 8][4], const Proble
   for (int n = 0; n < kKeys / 8; ++n) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const bool seen = everything || visible(p, position + i / 2 * 8, key + 8 * n + i % 2);
+      const bool seen = either(everything, visible(p, position + i / 2 * 8, key + 8 * n + i % 2));
       scores[n][i] = seen ? scores[n][i] * scale : -INFINITY;
     }
   }
@@ -122,10 +83,9 @@ __device__ __forceinline__ void mask(float (&scores)[kKeys / 8][4], const Proble
 template <int kWidth>
 __global__ void __launch_bounds__(kThreads, kWidth == 64 ? 2 : 1)
     forward_kernel(bf16* y, float* log_sum_exp, const bf16* q, const bf16* k, const bf16* v, Problem p) {
-  extern __shared__ uint4 memory[];
-  const auto base = static_cast<std::uint32_t>(__cvta_generic_to_shared(memory));
+  const SharedAddress base = shared_address(dynamic_shared());
   // Keys, values, keys, values; the queries begin in the second pair's place.
-  const auto buffer = [&](int i) { return MixedTile<kWidth>{base + i * kKeys * kWidth * 2}; };
+  const auto buffer = [&](int i) { return HeadRows<kWidth>{base + i * kKeys * kWidth * 2}; };
 
   const auto head = static_cast<std::int32_t>(blockIdx.x) % p.heads;
   const Tile tile = find_tile<kQueries>(p, static_cast<std::int32_t>((gridDim.x - 1 - blockIdx.x) / p.heads));
@@ -150,10 +110,11 @@ __global__ void __launch_bounds__(kThreads, kWidth == 64 ? 2 : 1)
   copy_tile<kQueries>(buffer(2), p.width, q,
                       [&](int r) { return r < tile.count ? q + row_of(r) * p.width : nullptr; });
   copy_keys(begin, 0);
-  await_copies();
+  commit_copies();
+  wait_for_copies<0>();
   __syncthreads();
   Queries<kWidth> queries;
-  queries.load(buffer(2), warp_row);
+  queries.q.load(buffer(2), warp_row, lane);
   __syncthreads();  // the queries' memory takes the second keys
 
   const std::int32_t first_query = tile.first_position() + warp_row, last_query = first_query + 15;
@@ -161,14 +122,15 @@ __global__ void __launch_bounds__(kThreads, kWidth == 64 ? 2 : 1)
   for (std::int32_t first = begin; first <= last; first += kKeys, at ^= 2) {
     if (first + kKeys <= last) copy_keys(first + kKeys, at ^ 2);
     if (first <= last_query && first + kKeys - 1 > first_query - p.window) {  // the warp sees some of them
-      float scores[kKeys / 8][4];
-      queries.score(scores, buffer(at));
+      float scores[kKeys / 8][4];  // scores[n]: of keys 8 n to 8 n + 7
+      dot_rows<kKeys>(scores, queries.q, buffer(at), 0, lane);
       const bool everything = first + kKeys - 1 <= first_query && first > last_query - p.window;
       mask(scores, p, everything, first_query + lane / 4, first + lane % 4 * 2);
       queries.soften(scores);
-      queries.add(scores, buffer(at + 1));
+      add_rows<kKeys>(queries.sums, scores, buffer(at + 1), 0, lane);
     }
-    await_copies();
+    commit_copies();
+    wait_for_copies<0>();
     __syncthreads();
   }
 
@@ -184,7 +146,7 @@ __global__ void __launch_bounds__(kThreads, kWidth == 64 ? 2 : 1)
     for (int d = 0; d < kWidth / 8; ++d) {
       if (8 * d >= p.width) break;
       *reinterpret_cast<std::uint32_t*>(to + 8 * d) =
-          pack_bf16(queries.sums[d][2 * half] / total, queries.sums[d][2 * half + 1] / total);
+          PackedBf16::pack(queries.sums[d][2 * half] / total, queries.sums[d][2 * half + 1] / total);
     }
     if (log_sum_exp != nullptr && lane % 4 == 0) {
       log_sum_exp[row_of(r)] = (queries.top[half] + log2f(total)) / kLog2E;

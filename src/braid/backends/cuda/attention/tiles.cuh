@@ -1,5 +1,7 @@
 // Device side of the attention kernels: which tokens a block works on and where their keys lie.
 #pragma once
+#include <type_traits>
+
 #include "braid/backends/cuda/attention/visible.cuh"
 
 namespace braid::cuda::flash {
@@ -18,16 +20,16 @@ struct Tile {
   __device__ std::int32_t last_position() const { return cached + begin + count - 1; }
 };
 
+// By all lanes of a warp, which look at 32 segments at a time.
 template <int kRows>
 __device__ __forceinline__ Tile find_tile(const Problem& p, std::int32_t slot) {
-  std::int32_t low = 0, high = p.segments;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  std::int32_t low = 0, high = p.segments;  // low's slots begin at or before `slot`, high's after it
   while (high - low > 1) {
-    const std::int32_t middle = (low + high) / 2;
-    if (p.offsets[middle] / kRows + middle <= slot) {
-      low = middle;
-    } else {
-      high = middle;
-    }
+    const std::int32_t step = (high - low + 31) / 32, probe = low + lane * step;
+    const bool before = probe < high && p.offsets[probe] / kRows + probe <= slot;
+    low += (__popc(__ballot_sync(0xffffffffU, before)) - 1) * step;
+    high = min(low + step, high);
   }
   const std::int32_t segment_begin = p.offsets[low], length = p.offsets[low + 1] - segment_begin;
   const std::int32_t begin = (slot - segment_begin / kRows - low) * kRows;
@@ -64,16 +66,17 @@ struct KeyRows {
 };
 
 // Lets a kernel have `bytes` of dynamic shared memory, and launches it.
-template <class... P, class... A>
+template <class... P>
 void launch(const Context& ctx, void (*kernel)(P...), std::int64_t blocks, int threads, std::size_t bytes,
-            const A&... arguments) {
+            std::type_identity_t<P>... arguments) {
   require(blocks <= std::numeric_limits<std::int32_t>::max(),
           "attention: {} blocks are too many for one launch", blocks);
   const auto* function = reinterpret_cast<const void*>(kernel);
   check_cuda(
       cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
-  kernel<<<static_cast<unsigned>(blocks), threads, bytes, stream_of(ctx)>>>(arguments...);
-  check_launch();
+  void* pointers[] = {&arguments...};
+  check_cuda(cudaLaunchKernel(function, dim3(static_cast<unsigned>(blocks)), dim3(threads), pointers, bytes,
+                              stream_of(ctx)));
 }
 
 }  // namespace braid::cuda::flash

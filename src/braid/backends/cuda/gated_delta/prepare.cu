@@ -199,7 +199,7 @@ __device__ __forceinline__ void store_inverse(const Block (&blocks)[4], float* t
 }
 
 // Blocks that share a multiprocessor hide each other's latencies; wide keys need their registers.
-constexpr int blocks_at_once(int width) { return width <= 128 ? 4 : 1; }
+constexpr int blocks_at_once(int width) { return width <= 64 ? 5 : width <= 128 ? 4 : 1; }
 
 template <int kWidth, class Packed, bool kBackward>
 __global__ void __launch_bounds__(kThreads, blocks_at_once(kWidth))

@@ -31,10 +31,10 @@ __device__ __forceinline__ void add_outer(TransposedState<kWidth>& ds, TokenOper
   commit_products();
 }
 
-template <int kWidth>
+template <int kWidth, int kStages>
 struct Consumer {
   using S = GroupStage<kWidth>;
-  const StageRing<kWidth>& ring;
+  const StageRing<kWidth, kStages>& ring;
   const Problem& p;
   const ScanBlock& block;
   bf16* dv;
@@ -46,7 +46,7 @@ struct Consumer {
     return std::int64_t{p.key_width} * p.value_width;
   }
   __device__ __forceinline__ unsigned char* staging() const {
-    return ring.memory + GroupScanLayout<kWidth>::kStaging;
+    return ring.memory + GroupScanLayout<kWidth, kStages>::kStaging;
   }
   // The chunks come from the last to the first.
   __device__ __forceinline__ int chunk(int i) const { return block.chunks - 1 - i; }
@@ -127,7 +127,7 @@ struct Consumer {
       ds.round();
       ds.scale(ring.last_gamma(i + 1));
       wait_for_products<0>(response, dout);
-      ring.release(i, lane);
+      ring.release(i);
     }
   }
 
@@ -142,8 +142,8 @@ struct Consumer {
       ds.round();
       begin_chunk(0, dout);
       clear_beyond_segment(dout);
-      respond(0, response, dout);
       ds.scale(ring.last_gamma(0));
+      respond(0, response, dout);
       wait_for_products<0>(response, dout);
       const int last = block.chunks - 1;
       for (int i = 0; i < last; ++i) step<false>(i, ds, dout, response);
@@ -155,17 +155,17 @@ struct Consumer {
   }
 };
 
-template <int kWidth>
-__global__ void __launch_bounds__(kGroupScanThreads, 1)
+template <int kWidth, int kStages>
+__global__ void __launch_bounds__(kGroupScanThreads, kStages == 2 ? 2 : 1)
     scan_backward_group_kernel(const __grid_constant__ ScanTensors tensors, Problem p, const float* scalars,
                                bf16* dv, BackwardStates states) {
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const ScanBlock block(p);
-  const StageRing<kWidth> ring{GroupScanLayout<kWidth>::align(shared_memory)};
+  const StageRing<kWidth, kStages> ring{GroupScanLayout<kWidth, kStages>::align(shared_memory)};
   if (threadIdx.x == 0) ring.init();
   __syncthreads();
   if (warp < kConsumers) {
-    Consumer<kWidth>{ring, p, block, dv, states, warp, lane}.run();
+    Consumer<kWidth, kStages>{ring, p, block, dv, states, warp, lane}.run();
   } else if (lane == 0) {
     copy_chunks(ring, p, block, tensors, scalars, [&](int i) { return block.chunks - 1 - i; });
   }
@@ -176,18 +176,10 @@ __global__ void __launch_bounds__(kGroupScanThreads, 1)
 void scan_backward_group(Context& ctx, const Problem& p, const Inputs& in, const Chunks& chunks,
                          const bf16* dy, bf16* dv, const BackwardStates& states) {
   const ScanTensors tensors = scan_tensors(p, in, dy, chunks);
-  const auto launch = [&]<int kWidth>() {
-    launch_kernel(ctx, scan_backward_group_kernel<kWidth>, scan_blocks(p), kGroupScanThreads,
-                  GroupScanLayout<kWidth>::kBytes, tensors, p, chunks.scalars, dv, states);
-  };
-  switch (p.key_width) {
-    case 64:
-      return launch.template operator()<64>();
-    case 96:
-      return launch.template operator()<96>();
-    default:
-      return launch.template operator()<128>();
-  }
+  visit_group_scan(ctx, p, [&]<int kWidth, int kStages>() {
+    launch_kernel(ctx, scan_backward_group_kernel<kWidth, kStages>, scan_blocks(p), kGroupScanThreads,
+                  GroupScanLayout<kWidth, kStages>::kBytes, tensors, p, chunks.scalars, dv, states);
+  });
 }
 
 }  // namespace braid::cuda::chunked

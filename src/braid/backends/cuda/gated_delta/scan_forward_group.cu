@@ -8,10 +8,10 @@
 namespace braid::cuda::chunked {
 namespace {
 
-template <int kWidth>
+template <int kWidth, int kStages>
 struct Consumer {
   using S = GroupStage<kWidth>;
-  const StageRing<kWidth>& ring;
+  const StageRing<kWidth, kStages>& ring;
   const Problem& p;
   const ScanBlock& block;
   bf16* y;
@@ -24,7 +24,7 @@ struct Consumer {
     return std::int64_t{p.key_width} * p.value_width;
   }
   __device__ __forceinline__ unsigned char* staging() const {
-    return ring.memory + GroupScanLayout<kWidth>::kStaging;
+    return ring.memory + GroupScanLayout<kWidth, kStages>::kStaging;
   }
 
   __device__ __forceinline__ void store_outputs(int c, const std::uint32_t (&outputs)[4][4]) const {
@@ -83,7 +83,7 @@ struct Consumer {
       s.scale(ring.last_gamma(c + 1));
     }
     wait_for_products<0>(o);
-    ring.release(c, lane);
+    ring.release(c);
     count_saturated(u, largest, saturated);
 #pragma unroll
     for (int pair = 0; pair < 4; ++pair) {
@@ -112,17 +112,17 @@ struct Consumer {
   }
 };
 
-template <int kWidth>
-__global__ void __launch_bounds__(kGroupScanThreads, 1)
+template <int kWidth, int kStages>
+__global__ void __launch_bounds__(kGroupScanThreads, kStages == 2 ? 2 : 1)
     scan_forward_group_kernel(const __grid_constant__ ScanTensors tensors, Problem p, const float* scalars,
                               bf16* y, ForwardStates states, unsigned long long* saturated) {
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const ScanBlock block(p);
-  const StageRing<kWidth> ring{GroupScanLayout<kWidth>::align(shared_memory)};
+  const StageRing<kWidth, kStages> ring{GroupScanLayout<kWidth, kStages>::align(shared_memory)};
   if (threadIdx.x == 0) ring.init();
   __syncthreads();
   if (warp < kConsumers) {
-    Consumer<kWidth>{ring, p, block, y, states, saturated, warp, lane}.run();
+    Consumer<kWidth, kStages>{ring, p, block, y, states, saturated, warp, lane}.run();
   } else if (lane == 0) {
     copy_chunks(ring, p, block, tensors, scalars, [](int i) { return i; });
   }
@@ -133,18 +133,10 @@ __global__ void __launch_bounds__(kGroupScanThreads, 1)
 void scan_forward_group(Context& ctx, const Problem& p, const Inputs& in, const Chunks& chunks, bf16* y,
                         const ForwardStates& states, unsigned long long* saturated) {
   const ScanTensors tensors = scan_tensors(p, in, in.v, chunks);
-  const auto launch = [&]<int kWidth>() {
-    launch_kernel(ctx, scan_forward_group_kernel<kWidth>, scan_blocks(p), kGroupScanThreads,
-                  GroupScanLayout<kWidth>::kBytes, tensors, p, chunks.scalars, y, states, saturated);
-  };
-  switch (p.key_width) {
-    case 64:
-      return launch.template operator()<64>();
-    case 96:
-      return launch.template operator()<96>();
-    default:
-      return launch.template operator()<128>();
-  }
+  visit_group_scan(ctx, p, [&]<int kWidth, int kStages>() {
+    launch_kernel(ctx, scan_forward_group_kernel<kWidth, kStages>, scan_blocks(p), kGroupScanThreads,
+                  GroupScanLayout<kWidth, kStages>::kBytes, tensors, p, chunks.scalars, y, states, saturated);
+  });
 }
 
 }  // namespace braid::cuda::chunked

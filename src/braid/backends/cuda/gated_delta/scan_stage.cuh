@@ -7,6 +7,7 @@
 #include "braid/backends/cuda/gated_delta/scan.cuh"
 #include "braid/backends/cuda/gated_delta/scan_group.h"
 #include "braid/backends/cuda/gated_delta/written_values.cuh"
+#include "braid/backends/cuda/launch.h"
 
 namespace braid::cuda::chunked {
 
@@ -27,17 +28,18 @@ struct GroupStage {
   static_assert(kBytes % 1024 == 0);  // swizzles repeat after that many
 };
 
-// Shared memory: stages, 16 columns of 64 rows to each warp on their way out, and two barriers a stage.
-template <int kWidth>
+// Shared memory: kStages stages, 16 columns of 64 rows to each warp on their way out, and two barriers a
+// stage.
+template <int kWidth, int kStages>
 struct GroupScanLayout {
   static constexpr int kStage = GroupStage<kWidth>::kBytes, kAlignment = 1024;
   static constexpr int kStagingBytes = kChunk * kSlice * 2, kBarrierBytes = 64;
-  static constexpr int kMost = (227 * 1024 - kAlignment - kStagingBytes - kBarrierBytes) / kStage;
-  static constexpr int kCount = kMost < 4 ? kMost : 4;
-  static_assert(kCount >= 2);
+  static constexpr int kCount = kStages;
+  static_assert(kCount >= 2 && 2 * kCount * 8 <= kBarrierBytes);
   static constexpr int kStaging = kCount * kStage;
   static constexpr int kBarriers = kStaging + kStagingBytes;
   static constexpr int kBytes = kBarriers + kBarrierBytes + kAlignment;
+  static_assert(kBytes <= 227 * 1024);
 
   static __device__ __forceinline__ unsigned char* align(unsigned char* memory) {
     return memory + (kAlignment - shared_address(memory) % kAlignment) % kAlignment;
@@ -45,9 +47,9 @@ struct GroupScanLayout {
 };
 
 // The stages as a ring: the i-th chunk that a block works on is in stage i % kCount.
-template <int kWidth>
+template <int kWidth, int kStages>
 struct StageRing {
-  using L = GroupScanLayout<kWidth>;
+  using L = GroupScanLayout<kWidth, kStages>;
   unsigned char* memory;
 
   __device__ __forceinline__ unsigned char* stage(int i) const { return memory + i % L::kCount * L::kStage; }
@@ -60,16 +62,14 @@ struct StageRing {
   __device__ __forceinline__ void init() const {
     for (int i = 0; i < L::kCount; ++i) {
       init_barrier(full(i), 1);
-      init_barrier(empty(i), kConsumers);
+      init_barrier(empty(i), kConsumers * 32);
     }
     publish_barriers();
   }
   __device__ __forceinline__ void wait_full(int i) const { wait_for_phase(full(i), i / L::kCount % 2); }
-  // By every warp of the warpgroup, when it and its products have read the stage.
-  __device__ __forceinline__ void release(int i, int lane) const {
-    __syncwarp();
-    if (lane == 0) arrive(empty(i));
-  }
+  // By every thread of the warpgroup, when it and its products have read the stage. (One lane could do it for
+  // its warp, but compute-sanitizer's racecheck does not see that __syncwarp orders the others' reads.)
+  __device__ __forceinline__ void release(int i) const { arrive(empty(i)); }
   __device__ __forceinline__ const float* scalars(int i) const {
     return reinterpret_cast<const float*>(stage(i) + GroupStage<kWidth>::kScalarRows);
   }
@@ -79,12 +79,12 @@ struct StageRing {
 };
 
 // One thread's part: chunk order(0), order(1), … each into its stage when that is free.
-template <int kWidth, class Order>
-__device__ __forceinline__ void copy_chunks(const StageRing<kWidth>& ring, const Problem& p,
+template <int kWidth, int kStages, class Order>
+__device__ __forceinline__ void copy_chunks(const StageRing<kWidth, kStages>& ring, const Problem& p,
                                             const ScanBlock& block, const ScanTensors& tensors,
                                             const float* scalars, Order order) {
   using S = GroupStage<kWidth>;
-  constexpr int kCount = GroupScanLayout<kWidth>::kCount;
+  constexpr int kCount = kStages;
   const int key_head = block.head / (p.value_heads / p.key_heads);
   for (int i = 0; i < block.chunks; ++i) {
     if (i >= kCount) wait_for_phase(ring.empty(i), (i / kCount + 1) % 2);
@@ -99,6 +99,23 @@ __device__ __forceinline__ void copy_chunks(const StageRing<kWidth>& ring, const
     copy_box(stage + S::kQueries, tensors.queries, full, 0, token, 0, key_head);
     copy_box(stage + S::kWritten, tensors.written, full, 0, row, 0);
     copy_box(stage + S::kResponse, tensors.response, full, 0, row);
+  }
+}
+
+// Calls f.template operator()<key width, stages>(). More blocks than there are multiprocessors finish earlier
+// two at a time on each than one after the other, for which only two stages of narrow keys fit.
+template <class F>
+void visit_group_scan(const Context& ctx, const Problem& p, F&& f) {
+  switch (p.key_width) {
+    case 64:
+      if (scan_blocks(p) > static_cast<unsigned>(state_of(ctx).multiprocessors)) {
+        return f.template operator()<64, 2>();
+      }
+      return f.template operator()<64, 4>();
+    case 96:
+      return f.template operator()<96, 4>();
+    default:
+      return f.template operator()<128, 3>();
   }
 }
 

@@ -66,6 +66,23 @@ inline void load_matrices_transposed(std::uint32_t (&r)[4], SharedAddress row) {
   load_matrices_as<true>(r, row);
 }
 inline void store_shared(SharedAddress to, uint4 x) { std::memcpy(shared_pointer(to), &x, sizeof(x)); }
+inline void copy_async(SharedAddress to, const void* from, bool valid) {
+  if (to % 16 != 0 || (valid && reinterpret_cast<std::uintptr_t>(from) % 16 != 0)) {
+    throw std::runtime_error("emulation: an asynchronous copy is not on a multiple of 16 bytes");
+  }
+  test::emulation::copy_by_thread([=] {
+    if (valid) {
+      std::memcpy(shared_pointer(to), from, 16);
+    } else {
+      std::memset(shared_pointer(to), 0, 16);
+    }
+  });
+}
+inline void commit_copies() { test::emulation::end_group(); }
+template <int kPending>
+void wait_for_copies() {
+  test::emulation::wait_for_groups(kPending);
+}
 
 template <int kThreads>
 void block_barrier() {
