@@ -51,6 +51,7 @@ template <auto Entry>
 struct NamedOp {
   const char* name;
 };
+// A name is the entry's own, which only a macro can spell twice.
 #define BRAID_OP(name) \
   NamedOp<&OpTable::name> { #name }
 constexpr std::tuple kOps{BRAID_OP(matmul),

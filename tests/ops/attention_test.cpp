@@ -81,6 +81,20 @@ TEST(Attention, BackendsAgreeWhereTheLongestIsKnown) {
   }
 }
 
+// The passes may then be of different kernels, which must agree on log_sum_exp.
+TEST(Attention, BackendsAgreeWhereOnlyBackwardKnowsTheLongest) {
+  const AttentionCase c{4, 2, 64, 0, {65, 0, 1, 200}};
+  test::expect_backends_agree(to_string(c) + ", longest known to backward", [&](Trial& t) {
+    Tensors a = make_tensors(t.tensors, t.dtype, c);
+    forward(t.ctx, a);
+    a.segments.longest = 200;
+    backward(t.ctx, a);
+    t.result("dq", a.grads.q, reduction_length(c));
+    t.result("dk", a.grads.k, reduction_length(c));
+    t.result("dv", a.grads.v, reduction_length(c));
+  });
+}
+
 // Their softmax weight is 1 whatever the score: the tensor cores' sums must cancel to the last bit.
 TEST(Attention, RowsThatSeeOnlyThemselvesOnTensorCores) {
   if (!test::testing_cuda()) GTEST_SKIP() << "BRAID_TEST_BACKEND is not cuda";

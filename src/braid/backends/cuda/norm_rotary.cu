@@ -50,6 +50,7 @@ __global__ void __launch_bounds__(L::kThreads, L::kResident)
   begin_early(a.ahead);
   const int lane = static_cast<int>(threadIdx.x) % L::kGroup,
             group = static_cast<int>(threadIdx.x) / L::kGroup;
+  // 64-bit division takes as long as all the rest; the launch keeps rows within 32 bits.
   const std::uint32_t row = blockIdx.x * L::kRows + static_cast<std::uint32_t>(group),
                       count = static_cast<std::uint32_t>(a.count);
   const std::int64_t token = row / count;
@@ -145,9 +146,6 @@ void norm_rotary_forward(Context& ctx, std::span<const ops::NormRotaryPart> part
                          double epsilon) {
   const Shape& shape = parts.front().y.shape;
   if (shape[0] == 0 || shape[2] == 0) return;
-  require(shape[0] <=
-              std::numeric_limits<std::int32_t>::max() / static_cast<std::int64_t>(ops::kMostNormRotaryParts),
-          "norm_rotary_forward: {} tokens are not supported on cuda", shape[0]);
   const bool done = visit_activation("norm_rotary_forward", parts.front().y.dtype, [&]<class T>() {
     Arguments<T> a{.parts = {},
                    .cosines = table ? pointer<float>(table->cos) : nullptr,
@@ -166,7 +164,9 @@ void norm_rotary_forward(Context& ctx, std::span<const ops::NormRotaryPart> part
       a.parts[i] = {pointer<T>(parts[i].y), pointer<float>(parts[i].inverse_rms), pointer<T>(parts[i].x),
                     pointer<float>(parts[i].weight), static_cast<int>(width)};
     }
-    return shape[2] % 2 == 0 && visit_layout<T>(static_cast<int>(widest), a.half, [&]<class L>() {
+    constexpr std::int64_t kMostRows = std::numeric_limits<std::int32_t>::max();
+    return shape[2] % 2 == 0 && a.tokens * a.count <= kMostRows &&
+           visit_layout<T>(static_cast<int>(widest), a.half, [&]<class L>() {
              const auto blocks = static_cast<unsigned>(ceil_div(a.tokens * a.count, L::kRows));
              launch_early(ctx, "norm_rotary_forward", norm_rotary_kernel<L>,
                           {.grid = dim3(blocks), .threads = L::kThreads, .rows = a.tokens}, a);

@@ -18,7 +18,7 @@ struct Layout {
   // that 80 registers each are wanted where the group allows them.
   static constexpr int kResident = kThreads == 256 ? 3 : 1024 / kThreads;
   // Whether backward has registers to fetch a thread's next row while it works on one.
-  static constexpr bool kAhead = kItems * kN <= 8;
+  static constexpr bool kAhead = kItems == 1 && kThreads == 256;
 };
 
 // Calls f.template operator()<Layout>() with the narrowest layout that holds a row.

@@ -17,8 +17,9 @@ constexpr int kThreads = 128;
 constexpr int kResident = 4;  // blocks at once on a multiprocessor
 constexpr int kGroup = 4;     // tokens whose loads are in flight together
 
-// How many tokens a thread walks. `blocks` (tokens) are then launched, in rounds that all multiprocessors
-// take part in: the length that ends them first, where a walk's beginning takes as long as kBeginning tokens.
+// How many tokens a thread walks, where walks of so many take blocks(tokens) blocks. Blocks run in rounds, as
+// many at a time as all multiprocessors hold: the length whose rounds end first, if a walk's beginning takes
+// as long as kBeginning tokens.
 template <class F>
 std::int64_t choose_walk(const Context& ctx, F&& blocks) {
   constexpr std::int64_t kShortest = 16, kLongest = 80, kBeginning = 8;

@@ -42,10 +42,10 @@ struct Experiment {
 
   Grid grid;
 
-  std::vector<std::int64_t> lengths;           // n of the evaluation, rising
-  std::int64_t samples = 256;                  // of each
-  std::int64_t evaluation_reveal_spacing = 0;  // of every length; 0: none, unless
-  std::int64_t evaluation_parts = 0;           // a reveal ends each of so many equal parts but the last
+  std::vector<std::int64_t> lengths;  // n of the evaluation, rising
+  std::int64_t samples = 256;         // of each
+  // Reveals of checks and evaluation: after so many actions, or every n / parts of them; both 0: none.
+  std::int64_t evaluation_reveal_spacing = 0, evaluation_parts = 0;
 
   std::string text;  // the TOML with the overrides applied, kept beside the runs
 

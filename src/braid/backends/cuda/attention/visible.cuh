@@ -7,8 +7,8 @@ namespace braid::cuda::flash {
 __device__ __forceinline__ std::int32_t first_visible(const Problem& p, std::int32_t position) {
   return max(0, position - p.window + 1);
 }
-// Without a branch, as its callers must be: one for every element of a tile would cost more than the
-// products.
+// Without a branch, and callers must not add one: a branch for every element of a tile costs more than the
+// tile's products.
 __device__ __forceinline__ bool visible(const Problem& p, std::int32_t query, std::int32_t key) {
   return static_cast<bool>(static_cast<int>(key <= query) & static_cast<int>(key > query - p.window));
 }

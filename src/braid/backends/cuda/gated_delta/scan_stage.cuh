@@ -34,39 +34,40 @@ template <int kWidth, int kStages>
 struct GroupScanLayout {
   static constexpr int kStage = GroupStage<kWidth>::kBytes, kAlignment = 1024;
   static constexpr int kStagingBytes = kChunk * kSlice * 2, kBarrierBytes = 64;
-  static constexpr int kCount = kStages;
-  static_assert(kCount >= 2 && 2 * kCount * 8 <= kBarrierBytes);
-  static constexpr int kStaging = kCount * kStage;
+  static_assert(kStages >= 2 && 2 * kStages * 8 <= kBarrierBytes);
+  static constexpr int kStaging = kStages * kStage;
   static constexpr int kBarriers = kStaging + kStagingBytes;
   static constexpr int kBytes = kBarriers + kBarrierBytes + kAlignment;
   static_assert(kBytes <= 227 * 1024);
+  // A multiprocessor has 228 KB, of which each block takes 1 besides its own.
+  static_assert(kStages > 2 || 2 * (kBytes + 1024) <= 228 * 1024);
 
   static __device__ __forceinline__ unsigned char* align(unsigned char* memory) {
     return memory + (kAlignment - shared_address(memory) % kAlignment) % kAlignment;
   }
 };
 
-// The stages as a ring: the i-th chunk that a block works on is in stage i % kCount.
+// The stages as a ring: the i-th chunk that a block works on is in stage i % kStages.
 template <int kWidth, int kStages>
 struct StageRing {
   using L = GroupScanLayout<kWidth, kStages>;
   unsigned char* memory;
 
-  __device__ __forceinline__ unsigned char* stage(int i) const { return memory + i % L::kCount * L::kStage; }
+  __device__ __forceinline__ unsigned char* stage(int i) const { return memory + i % kStages * L::kStage; }
   __device__ __forceinline__ SharedAddress full(int i) const {
-    return shared_address(memory + L::kBarriers + i % L::kCount * 8);
+    return shared_address(memory + L::kBarriers + i % kStages * 8);
   }
-  __device__ __forceinline__ SharedAddress empty(int i) const { return full(i) + L::kCount * 8; }
+  __device__ __forceinline__ SharedAddress empty(int i) const { return full(i) + kStages * 8; }
 
   // By one thread.
   __device__ __forceinline__ void init() const {
-    for (int i = 0; i < L::kCount; ++i) {
+    for (int i = 0; i < kStages; ++i) {
       init_barrier(full(i), 1);
       init_barrier(empty(i), kConsumers * 32);
     }
     publish_barriers();
   }
-  __device__ __forceinline__ void wait_full(int i) const { wait_for_phase(full(i), i / L::kCount % 2); }
+  __device__ __forceinline__ void wait_full(int i) const { wait_for_phase(full(i), i / kStages % 2); }
   // By every thread of the warpgroup, when it and its products have read the stage. (One lane could do it for
   // its warp, but compute-sanitizer's racecheck does not see that __syncwarp orders the others' reads.)
   __device__ __forceinline__ void release(int i) const { arrive(empty(i)); }
@@ -84,10 +85,9 @@ __device__ __forceinline__ void copy_chunks(const StageRing<kWidth, kStages>& ri
                                             const ScanBlock& block, const ScanTensors& tensors,
                                             const float* scalars, Order order) {
   using S = GroupStage<kWidth>;
-  constexpr int kCount = kStages;
   const int key_head = block.head / (p.value_heads / p.key_heads);
   for (int i = 0; i < block.chunks; ++i) {
-    if (i >= kCount) wait_for_phase(ring.empty(i), (i / kCount + 1) % 2);
+    if (i >= kStages) wait_for_phase(ring.empty(i), (i / kStages + 1) % 2);
     const int chunk = order(i), token = static_cast<int>(block.begin) + chunk * kChunk;
     const std::int64_t unit = block.unit(p, chunk);
     const int row = static_cast<int>(unit * kChunk);
