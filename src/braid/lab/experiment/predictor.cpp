@@ -5,7 +5,6 @@
 #include <cmath>
 
 #include "braid/model/host_batch.h"
-#include "braid/ops/embedding.h"
 
 namespace braid::lab {
 
@@ -32,12 +31,10 @@ std::vector<std::int32_t> Predictor::predict(const model::Parameters& weights, c
                               .longest = batch.longest_segment};
   const auto tokens = std::ssize(batch.ids), wanted = std::ssize(rows), words = config_.vocabulary_size;
   std::vector<float> logits(static_cast<std::size_t>(wanted * words));
-  // Only the rows that are asked for leave the device: a look-up with the logits as its table.
   const auto run = [&](Context& ctx, Arena& step) {
-    const Tensor ids = model::upload(ctx, step, rows);
-    const Tensor all = step.make(DType::f32, {tokens, words}), some = step.make(DType::f32, {wanted, words});
-    model::compute_logits(ctx, step, all, weights, policy_, host.upload(ctx, step));
-    ops::embedding_forward(ctx, some, ids, all);
+    const Tensor some = step.make(DType::f32, {wanted, words});
+    model::compute_logits(ctx, step, some, weights, policy_, host.upload(ctx, step),
+                          model::upload(ctx, step, rows));
     if (ctx.memory != nullptr) ctx.memory->read(logits.data(), some.data, some.bytes());
   };
   if (planned_.insert({tokens, std::ssize(batch.segment_offsets), batch.longest_segment, wanted}).second) {
