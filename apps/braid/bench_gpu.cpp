@@ -73,11 +73,11 @@ void add_gpu_bench(CLI::App& bench) {
       ->capture_default_str();
   gpu->add_option("--lab-models", o->lab_models, "in part lab")
       ->delimiter(',')
-      ->check(CLI::IsMember({"transformer", "gdn-negative", "hybrid-negative"}))
+      ->check(CLI::IsMember(o->lab_models))
       ->capture_default_str();
   gpu->add_option("--lab-cases", o->lab_cases, "in part lab: problem and n")
       ->delimiter(',')
-      ->check(CLI::IsMember({"swaps-8", "swaps-64", "recall-128"}))
+      ->check(CLI::IsMember(o->lab_cases))
       ->capture_default_str();
   gpu->add_option("--lab-seconds", o->lab_seconds, "in part lab: how long each case is timed")
       ->check(CLI::Range(0.1, 600.0))

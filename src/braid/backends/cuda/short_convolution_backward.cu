@@ -204,8 +204,9 @@ std::int64_t run_of(const Context& ctx, const ConstTensor& x) {
   return choose_walk(ctx, [&](std::int64_t run) { return columns * ceil_div(x.shape[0], kStrands * run); });
 }
 
-Tensor make_backward_scratch(Context& ctx, const ConstTensor& x, const ConstTensor& weight) {
-  return ctx.scratch->make(DType::f32, {ceil_div(x.shape[0], kStrands * run_of(ctx, x)), weight.count()});
+Tensor make_backward_scratch(Context& ctx, std::int64_t run, const ConstTensor& x,
+                             const ConstTensor& weight) {
+  return ctx.scratch->make(DType::f32, {ceil_div(x.shape[0], kStrands * run), weight.count()});
 }
 
 }  // namespace
@@ -214,7 +215,8 @@ void short_convolution_backward(Context& ctx, Tensor dx, Tensor dweight, ops::Qk
                                 ConstTensor weight, ops::Segments segments) {
   if (x.count() == 0) return;
   const Arena::Scope scope(*ctx.scratch);
-  const Tensor sums = make_backward_scratch(ctx, x, weight);
+  const std::int64_t run = run_of(ctx, x);
+  const Tensor sums = make_backward_scratch(ctx, run, x, weight);
   visit_activation("short_convolution_backward", x.dtype, [&]<class T>() {
     const Backward<T> b{pointer<T>(dx),
                         pointer<float>(sums),
@@ -223,7 +225,7 @@ void short_convolution_backward(Context& ctx, Tensor dx, Tensor dweight, ops::Qk
                         pointer<float>(weight),
                         {x.shape[0], x.shape[1], static_cast<int>(weight.shape[1])},
                         device_segments(segments),
-                        run_of(ctx, x)};
+                        run};
     if (b.size.taps != kTaps) {
       launch_plain(ctx, b, x.count(), sums.count());
     } else if (vectors_fit<kVector>(dqkv)) {
@@ -239,7 +241,7 @@ void scratch::short_convolution_backward(Context& ctx, Tensor, Tensor, ops::QkvI
                                          ConstTensor weight, ops::Segments) {
   if (x.count() == 0) return;
   const Arena::Scope scope(*ctx.scratch);
-  make_backward_scratch(ctx, x, weight);
+  make_backward_scratch(ctx, run_of(ctx, x), x, weight);
 }
 
 }  // namespace braid::cuda

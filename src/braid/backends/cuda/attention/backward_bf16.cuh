@@ -58,24 +58,13 @@ struct OneHead {
   std::int32_t heads, head;
 };
 
-// Starts copying positions first to last of a head, as far as they fit; zeros follow. A thread's packets lie
-// whole periods of the permutation apart.
+// Starts copying positions first to last of a head, as far as they fit; zeros follow.
 template <int kWidth>
 __device__ __forceinline__ void copy_rows(const HeadRows<kWidth>& to, const OneHead& of, const Problem& p,
                                           const Tile& tile, std::int32_t first, std::int32_t last) {
-  constexpr int kPackets = HeadRows<kWidth>::kPackets, kRowsAtOnce = kBackwardThreads / kPackets;
-  static_assert(kRowsAtOnce % 8 == 0);
-  const int row = static_cast<int>(threadIdx.x) / kPackets, packet = static_cast<int>(threadIdx.x) % kPackets;
-  const int rows = 8 * packet < p.width ? last - first + 1 - row : 0;
-  const bf16* from = of.all + row_of(tile, first + row, of.heads, of.head) * p.width + 8 * packet;
-  const std::int64_t step = std::int64_t{kRowsAtOnce} * of.heads * p.width;
-  SharedAddress place = to.at(row, packet);
-#pragma unroll
-  for (int i = 0; i < kBackwardRows; i += kRowsAtOnce) {
-    copy_async(place, i < rows ? from : of.all, i < rows);
-    from += step;
-    place += kRowsAtOnce * HeadRows<kWidth>::kRowBytes;
-  }
+  copy_tile_async<kBackwardRows, kBackwardThreads>(
+      to, of.all + row_of(tile, first, of.heads, of.head) * p.width, std::int64_t{of.heads} * p.width,
+      last - first + 1, p.width, static_cast<int>(threadIdx.x));
 }
 
 // dq and row_dot of one tile of queries and one head; the tiles of keys, at multiples of their size, ascend.
