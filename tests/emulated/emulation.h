@@ -117,6 +117,11 @@ T __shfl_up_sync(unsigned, T x, int by) {
   return braid::test::emulation::take_from(x, lane >= by ? lane - by : lane);
 }
 template <class T>
+T __shfl_down_sync(unsigned, T x, int by) {
+  const int lane = braid::test::emulation::lane();
+  return braid::test::emulation::take_from(x, lane + by < 32 ? lane + by : lane);
+}
+template <class T>
 T __shfl_sync(unsigned, T x, int from) {
   return braid::test::emulation::take_from(x, from);
 }

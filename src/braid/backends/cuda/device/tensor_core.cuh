@@ -64,6 +64,12 @@ __device__ __forceinline__ unsigned char* dynamic_shared() {
   return dynamic_memory;
 }
 
+// The same on a multiple of 1024 bytes, for a kernel without such variables.
+__device__ __forceinline__ unsigned char* aligned_dynamic_shared() {
+  extern __shared__ __align__(1024) unsigned char aligned_dynamic_memory[];
+  return aligned_dynamic_memory;
+}
+
 // Four 8 x 8 matrices; lane l names row l % 8 of matrix l / 8. Of each the lane gets row g, columns 2t and 2t
 // + 1; transposed: rows 2t and 2t + 1 of column g.
 __device__ __forceinline__ void load_matrices(std::uint32_t (&r)[4], SharedAddress row) {
@@ -111,6 +117,10 @@ __device__ __forceinline__ void wait_for_copies() {
 template <int kThreads>
 __device__ __forceinline__ void block_barrier() {
   asm volatile("barrier.sync 1, %0;" ::"n"(kThreads) : "memory");
+}
+// Of the block's warpgroup `group`, the same in all of its threads, alone.
+__device__ __forceinline__ void warpgroup_barrier(int group) {
+  asm volatile("barrier.sync %0, 128;" ::"r"(group + 2) : "memory");
 }
 
 }  // namespace braid::cuda

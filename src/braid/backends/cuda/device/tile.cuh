@@ -67,16 +67,51 @@ __device__ __forceinline__ void pack_pair(std::uint32_t (&a)[4], const float (&c
   a[3] = Packed::pack(c1[2] * factor, c1[3] * factor);
 }
 
-// kRows x kWidth values, of which the first `rows` rows and `width` columns exist (the rest become zero),
+// The same in slabs of 32 columns, each kRows lines of 64 bytes, for products that read either index of the
+// matrix along its lines (wgmma.cuh). `base` is a multiple of 512.
+template <int kRows, int kWidth>
+struct Slabs {
+  static_assert(kRows % 8 == 0 && kWidth % 32 == 0);
+  static constexpr int kPackets = kWidth / 8, kSlabBytes = kRows * 64, kBytes = kWidth / 32 * kSlabBytes;
+
+  SharedAddress base;
+
+  static __device__ __forceinline__ int offset(int row, int packet) {
+    return packet / 4 * kSlabBytes + Tile<32>::offset(row, packet % 4);
+  }
+  __device__ __forceinline__ SharedAddress at(int row, int packet) const {
+    return base + offset(row, packet);
+  }
+  // 16 x 16 values lie in one slab: `packet` is even.
+  __device__ __forceinline__ Tile<32> slab(int packet) const {
+    return {base + static_cast<SharedAddress>(packet / 4 * kSlabBytes)};
+  }
+  __device__ __forceinline__ void left(std::uint32_t (&a)[4], int row, int packet, int lane) const {
+    slab(packet).left(a, row, packet % 4, lane);
+  }
+  __device__ __forceinline__ void left_transposed(std::uint32_t (&a)[4], int row, int packet,
+                                                  int lane) const {
+    slab(packet).left_transposed(a, row, packet % 4, lane);
+  }
+  // What left() reads.
+  __device__ __forceinline__ void store(const std::uint32_t (&a)[4], int row, int packet, int lane) const {
+    store_matrices(slab(packet).rows_first(row, packet % 4, lane), a);
+  }
+};
+
+// kRows rows of a tile, of which the first `rows` rows and `width` columns exist (the rest become zero),
 // from rows `pitch` values apart. `thread` of kThreads that call this; the copies are committed by the
 // caller.
-template <int kRows, int kThreads, int kWidth, class T>
-__device__ __forceinline__ void copy_tile_async(Tile<kWidth> tile, const T* from, std::int64_t pitch,
-                                                int rows, int width, int thread) {
+template <int kRows, int kThreads, class AnyTile, class T>
+__device__ __forceinline__ void copy_tile_async(AnyTile tile, const T* from, std::int64_t pitch, int rows,
+                                                int width, int thread) {
   static_assert(sizeof(T) == 2);
-  constexpr int kPackets = Tile<kWidth>::kPackets;
-#pragma unroll 4
-  for (int i = thread; i < kRows * kPackets; i += kThreads) {
+  constexpr int kPackets = AnyTile::kPackets;
+  constexpr int kCount = kRows * kPackets, kRounds = (kCount + kThreads - 1) / kThreads;
+#pragma unroll
+  for (int round = 0; round < kRounds; ++round) {
+    const int i = round * kThreads + thread;
+    if (kCount % kThreads != 0 && i >= kCount) break;
     const int row = i / kPackets, packet = i % kPackets;
     const bool valid = row < rows && packet * 8 < width;
     copy_async(tile.at(row, packet), valid ? from + row * pitch + packet * 8 : from, valid);

@@ -1,5 +1,6 @@
 // Products of a warpgroup (four neighbouring warps, 64 rows), one function per instruction: the left operand
-// comes from registers, the right one from shared memory, and they run on while the warps do other things.
+// comes from registers or shared memory, the right one from shared memory, and they run on while the warps do
+// other things.
 // Warp w has rows 16 w to 16 w + 15; fragments of these 16 rows are those of tensor_core.cuh. The
 // instructions are PTX's wgmma.mma_async; layouts of shared memory are its "canonical" ones.
 #pragma once
@@ -54,86 +55,66 @@ __device__ __forceinline__ void wait_for_products(Registers&... registers) {
   (pin(registers), ...);
 }
 
-// Eight accumulators as operands of an instruction: a function cannot expand to these.
-#define BRAID_TILES_2(d, i)                                                                         \
-  "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3]), "+f"(d[i + 1][0]), "+f"(d[i + 1][1]), \
-      "+f"(d[i + 1][2]), "+f"(d[i + 1][3])
+// Accumulators as operands of an instruction, and its text for n = 8 times their tiles: a function cannot
+// expand to these.
+#define BRAID_TILES_4(d, i)                                                                          \
+  "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3]), "+f"(d[i + 1][0]), "+f"(d[i + 1][1]),  \
+      "+f"(d[i + 1][2]), "+f"(d[i + 1][3]), "+f"(d[i + 2][0]), "+f"(d[i + 2][1]), "+f"(d[i + 2][2]), \
+      "+f"(d[i + 2][3]), "+f"(d[i + 3][0]), "+f"(d[i + 3][1]), "+f"(d[i + 3][2]), "+f"(d[i + 3][3])
+#define BRAID_TILES_8(d, i) BRAID_TILES_4(d, i), BRAID_TILES_4(d, i + 4)
+#define BRAID_TILES_12(d, i) BRAID_TILES_8(d, i), BRAID_TILES_4(d, i + 8)
+#define BRAID_TILES_16(d, i) BRAID_TILES_8(d, i), BRAID_TILES_8(d, i + 8)
+#define BRAID_NAMES_4 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
+#define BRAID_NAMES_8 BRAID_NAMES_4 ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define BRAID_NAMES_12 BRAID_NAMES_8 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
+#define BRAID_NAMES_16 BRAID_NAMES_12 ",%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define BRAID_PRODUCT(tiles, n, type, add)                                                                  \
+  "{.reg .pred p; setp.ne.b32 p, " add ", 0;\nwgmma.mma_async.sync.aligned.m64n" n "k16.f32." type "." type \
+  " {" BRAID_NAMES_##tiles "}, "
 
-// d (64, n) = [d +] a (64, 16) b (16, n), n = 8 times the number of tiles.
-template <Lines kLines, bool kAdd>
-__device__ __forceinline__ void multiply_async(PackedBf16, float (&d)[8][4], const std::uint32_t (&a)[4],
-                                               std::uint64_t b) {
-  asm volatile(
-      "{.reg .pred p; setp.ne.b32 p, %38, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,"
-      "%27,%28,%29,%30,%31}, {%32,%33,%34,%35}, %36, p, 1, 1, %37;}"
-      : BRAID_TILES_2(d, 0), BRAID_TILES_2(d, 2), BRAID_TILES_2(d, 4), BRAID_TILES_2(d, 6)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(static_cast<int>(kLines)), "n"(int{kAdd}));
-}
-template <Lines kLines, bool kAdd>
-__device__ __forceinline__ void multiply_async(PackedHalf, float (&d)[8][4], const std::uint32_t (&a)[4],
-                                               std::uint64_t b) {
-  asm volatile(
-      "{.reg .pred p; setp.ne.b32 p, %38, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 "
-      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,"
-      "%27,%28,%29,%30,%31}, {%32,%33,%34,%35}, %36, p, 1, 1, %37;}"
-      : BRAID_TILES_2(d, 0), BRAID_TILES_2(d, 2), BRAID_TILES_2(d, 4), BRAID_TILES_2(d, 6)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(static_cast<int>(kLines)), "n"(int{kAdd}));
-}
-template <Lines kLines, bool kAdd>
-__device__ __forceinline__ void multiply_async(PackedBf16, float (&d)[12][4], const std::uint32_t (&a)[4],
-                                               std::uint64_t b) {
-  asm volatile(
-      "{.reg .pred p; setp.ne.b32 p, %54, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 "
-      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,"
-      "%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47}, "
-      "{%48,%49,%50,%51}, %52, p, 1, 1, %53;}"
-      : BRAID_TILES_2(d, 0), BRAID_TILES_2(d, 2), BRAID_TILES_2(d, 4), BRAID_TILES_2(d, 6),
-        BRAID_TILES_2(d, 8), BRAID_TILES_2(d, 10)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(static_cast<int>(kLines)), "n"(int{kAdd}));
-}
-template <Lines kLines, bool kAdd>
-__device__ __forceinline__ void multiply_async(PackedHalf, float (&d)[12][4], const std::uint32_t (&a)[4],
-                                               std::uint64_t b) {
-  asm volatile(
-      "{.reg .pred p; setp.ne.b32 p, %54, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n96k16.f32.f16.f16 "
-      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,"
-      "%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47}, "
-      "{%48,%49,%50,%51}, %52, p, 1, 1, %53;}"
-      : BRAID_TILES_2(d, 0), BRAID_TILES_2(d, 2), BRAID_TILES_2(d, 4), BRAID_TILES_2(d, 6),
-        BRAID_TILES_2(d, 8), BRAID_TILES_2(d, 10)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(static_cast<int>(kLines)), "n"(int{kAdd}));
-}
-template <Lines kLines, bool kAdd>
-__device__ __forceinline__ void multiply_async(PackedBf16, float (&d)[16][4], const std::uint32_t (&a)[4],
-                                               std::uint64_t b) {
-  asm volatile(
-      "{.reg .pred p; setp.ne.b32 p, %70, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
-      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,"
-      "%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,"
-      "%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, {%64,%65,%66,%67}, %68, p, 1, 1, %69;}"
-      : BRAID_TILES_2(d, 0), BRAID_TILES_2(d, 2), BRAID_TILES_2(d, 4), BRAID_TILES_2(d, 6),
-        BRAID_TILES_2(d, 8), BRAID_TILES_2(d, 10), BRAID_TILES_2(d, 12), BRAID_TILES_2(d, 14)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(static_cast<int>(kLines)), "n"(int{kAdd}));
-}
-template <Lines kLines, bool kAdd>
-__device__ __forceinline__ void multiply_async(PackedHalf, float (&d)[16][4], const std::uint32_t (&a)[4],
-                                               std::uint64_t b) {
-  asm volatile(
-      "{.reg .pred p; setp.ne.b32 p, %70, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 "
-      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,"
-      "%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,"
-      "%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, {%64,%65,%66,%67}, %68, p, 1, 1, %69;}"
-      : BRAID_TILES_2(d, 0), BRAID_TILES_2(d, 2), BRAID_TILES_2(d, 4), BRAID_TILES_2(d, 6),
-        BRAID_TILES_2(d, 8), BRAID_TILES_2(d, 10), BRAID_TILES_2(d, 12), BRAID_TILES_2(d, 14)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(static_cast<int>(kLines)), "n"(int{kAdd}));
-}
-#undef BRAID_TILES_2
+// d (64, n) = [d +] a (64, 16) b (16, n), n = 8 times the number of tiles; a in registers.
+#define BRAID_MULTIPLY_REGISTERS(Packed, type, tiles, n, a, b, lines, add)                                \
+  template <Lines kLines, bool kAdd>                                                                      \
+  __device__ __forceinline__ void multiply_async(Packed, float(&d)[tiles][4], const std::uint32_t(&x)[4], \
+                                                 std::uint64_t y) {                                       \
+    asm volatile(BRAID_PRODUCT(tiles, n, type, add) "{" a "}, " b ", p, 1, 1, " lines ";}"                \
+                 : BRAID_TILES_##tiles(d, 0)                                                              \
+                 : "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]), "l"(y), "n"(static_cast<int>(kLines)),     \
+                   "n"(int{kAdd}));                                                                       \
+  }
+// The same with a in shared memory, k along its lines.
+#define BRAID_MULTIPLY_SHARED(Packed, type, tiles, n, a, b, lines, add)                        \
+  template <Lines kLines, bool kAdd>                                                           \
+  __device__ __forceinline__ void multiply_async(Packed, float(&d)[tiles][4], std::uint64_t x, \
+                                                 std::uint64_t y) {                            \
+    asm volatile(BRAID_PRODUCT(tiles, n, type, add) a ", " b ", p, 1, 1, 0, " lines ";}"       \
+                 : BRAID_TILES_##tiles(d, 0)                                                   \
+                 : "l"(x), "l"(y), "n"(static_cast<int>(kLines)), "n"(int{kAdd}));             \
+  }
+#define BRAID_MULTIPLY(Packed, type)                                                        \
+  BRAID_MULTIPLY_REGISTERS(Packed, type, 4, "32", "%16,%17,%18,%19", "%20", "%21", "%22")   \
+  BRAID_MULTIPLY_REGISTERS(Packed, type, 8, "64", "%32,%33,%34,%35", "%36", "%37", "%38")   \
+  BRAID_MULTIPLY_REGISTERS(Packed, type, 12, "96", "%48,%49,%50,%51", "%52", "%53", "%54")  \
+  BRAID_MULTIPLY_REGISTERS(Packed, type, 16, "128", "%64,%65,%66,%67", "%68", "%69", "%70") \
+  BRAID_MULTIPLY_SHARED(Packed, type, 4, "32", "%16", "%17", "%18", "%19")                  \
+  BRAID_MULTIPLY_SHARED(Packed, type, 8, "64", "%32", "%33", "%34", "%35")                  \
+  BRAID_MULTIPLY_SHARED(Packed, type, 12, "96", "%48", "%49", "%50", "%51")                 \
+  BRAID_MULTIPLY_SHARED(Packed, type, 16, "128", "%64", "%65", "%66", "%67")
+
+BRAID_MULTIPLY(PackedBf16, "bf16")
+BRAID_MULTIPLY(PackedHalf, "f16")
+
+#undef BRAID_TILES_4
+#undef BRAID_TILES_8
+#undef BRAID_TILES_12
+#undef BRAID_TILES_16
+#undef BRAID_NAMES_4
+#undef BRAID_NAMES_8
+#undef BRAID_NAMES_12
+#undef BRAID_NAMES_16
+#undef BRAID_PRODUCT
+#undef BRAID_MULTIPLY_REGISTERS
+#undef BRAID_MULTIPLY_SHARED
+#undef BRAID_MULTIPLY
 
 }  // namespace braid::cuda

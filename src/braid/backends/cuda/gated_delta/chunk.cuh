@@ -6,24 +6,22 @@
 
 namespace braid::cuda::chunked {
 
-extern __shared__ __align__(128) unsigned char shared_memory[];
-
 struct Chunk {
   std::int64_t begin;  // first token
   int rows;            // tokens in it; 0: the slot holds no chunk
 };
 
-// The chunk in `slot`: segments take slots from delta_chunk_slot(segment, offset) on, in order.
+// The chunk in `slot`: segments take slots from delta_chunk_slot(segment, offset) on, in order. By whole
+// warps: all lanes look at once, since each look is a wait for memory.
 __device__ __forceinline__ Chunk chunk_in(const DeviceSegments& segments, std::int64_t slot) {
   const auto first_slot = [&](int s) { return std::int64_t{segments.offsets[s] / kChunk + s}; };
+  const int lane = static_cast<int>(threadIdx.x) % 32;
   std::int32_t low = 0, high = segments.count;
   while (high - low > 1) {
-    const std::int32_t middle = (low + high) / 2;
-    if (first_slot(middle) <= slot) {
-      low = middle;
-    } else {
-      high = middle;
-    }
+    const std::int32_t step = (high - low + 31) / 32, s = low + lane * step;
+    const unsigned before = __ballot_sync(0xffffffffU, s < high && first_slot(s) <= slot);
+    low += (__popc(before) - 1) * step;
+    high = min(low + step, high);
   }
   const std::int64_t begin = segments.offsets[low] + (slot - first_slot(low)) * kChunk;
   const std::int64_t rest = segments.offsets[low + 1] - begin;

@@ -1,182 +1,218 @@
-// The gradient kernel's pass over the value width, 64 columns at a time.
+// The gradient kernel's pass over the value width, 64 columns at a time: the i-th of them, each warpgroup
+// first for half of the columns, then for its own side.
 #pragma once
 #include "braid/backends/cuda/gated_delta/gradient_block.cuh"
 
 namespace braid::cuda::chunked {
 
-// Tensors of one (chunk, head), first rows.
-struct GradientRows {
-  const bf16 *values, *outputs;          // V, dO
-  const bf16 *states, *state_gradients;  // (Dk, Dv)
-  bf16* writes;                          // dW, as scan_backward leaves it
-  std::int64_t pitch;                    // of values, outputs and writes
+// Where the tensors of one (chunk, head) begin.
+struct GradientPlace {
+  std::int64_t values;  // in V, dO and dW
+  std::int64_t state;   // in the states and their gradients
+  std::int64_t pitch;   // of rows of the former
   int rows;
 };
+// What the kernel is called with.
+struct GradientCall {
+  const Problem& p;
+  const Inputs& in;
+  const GradientInputs& from;
+  const Gradients& out;
+};
 
+template <class AnyTile>
+__device__ __forceinline__ void copy_columns(AnyTile tile, const bf16* from, std::int64_t pitch, int rows,
+                                             int column, int width, int thread) {
+  constexpr int kRows = AnyTile::kSlabBytes / 64;
+  copy_tile_async<kRows, kGradientThreads>(tile, from + column, pitch, rows, width - column, thread);
+}
+
+// S and V: what the first products need.
 template <int kWidth>
-__device__ __forceinline__ void copy_slice(const GradientBlock<kWidth>& block, const Problem& p,
-                                           const GradientRows& from, int column) {
+__device__ __forceinline__ void copy_read(const GradientBlock<kWidth>& block, const GradientCall& call,
+                                          const GradientPlace& place, int i) {
+  const int column = i * kSlice, width = call.p.value_width;
+  if (column < width) {
+    copy_columns(block.states(i), call.from.states + place.state, width, call.p.key_width, column, width,
+                 block.thread);
+    copy_columns(block.values(i), call.in.v + place.values, place.pitch, place.rows, column, width,
+                 block.thread);
+  }
+  commit_copies();
+}
+// dW, dO and dS.
+template <int kWidth>
+__device__ __forceinline__ void copy_gradients(const GradientBlock<kWidth>& block, const GradientCall& call,
+                                               const GradientPlace& place, int i) {
   using L = GradientLayout<kWidth>;
-  constexpr int n = kGradientThreads;
-  const int width = p.value_width - column, thread = block.thread;
-  const auto rows_at = [&](int offset, const bf16* x) {
-    copy_tile_async<kChunk, n>(block.template tile<kSlice>(offset), x + column, from.pitch, from.rows, width,
-                               thread);
-  };
-  const auto state_at = [&](int offset, const bf16* x) {
-    copy_tile_async<kWidth, n>(block.template tile<kSlice>(offset), x + column, p.value_width, p.key_width,
-                               width, thread);
-  };
-  state_at(L::kStates, from.states);
-  rows_at(L::kValues, from.values);
-  rows_at(L::kWrites, from.writes);
-  rows_at(L::kOutputs, from.outputs);
-  state_at(L::kStateGradients, from.state_gradients);
+  const int column = i * kSlice, width = call.p.value_width;
+  if (column < width) {
+    copy_columns(block.square(L::kWrites), call.out.dv + place.values, place.pitch, place.rows, column, width,
+                 block.thread);
+    copy_columns(block.square(L::kOutputs), call.from.dy + place.values, place.pitch, place.rows, column,
+                 width, block.thread);
+    copy_columns(block.state_gradients(), call.from.dstates + place.state, width, call.p.key_width, column,
+                 width, block.thread);
+  }
   commit_copies();
 }
 
-// w = V − diag(γ) K̂ S; Y = diag(β) w takes the place of V.
+// w = diag(γ) K̂ S but for the factors of rows, in the warpgroup's 32 columns; under way on return.
+template <int kWidth>
+__device__ __forceinline__ void begin_read(const GradientBlock<kWidth>& block, float (&w)[4][4], int i) {
+  begin_products(w);
+  multiply_steps<Lines::along_n, false, kWidth / 16>(
+      PackedBf16{}, w, [&](int k) { return columns_along_k(block.keys(), k); },
+      [&](int k, int) { return rows_along_k(block.states(i), k, block.group); });
+  commit_products();
+}
+
+// w = diag(γ) K̂ S − V; Y = −diag(β) w takes the place of V.
 template <int kWidth>
 __device__ __forceinline__ void recompute_written(const GradientBlock<kWidth>& block, float (&w)[4][4],
-                                                  GradientSums<kWidth>& sums) {
+                                                  GradientSums<kWidth>& sums, int i) {
   using L = GradientLayout<kWidth>;
-  const auto keys = block.template tile<kWidth>(L::kKeys);
-  const auto states = block.template tile<kSlice>(L::kStates);
 #pragma unroll
-  for (int tile = 0; tile < 4; ++tile) {
+  for (int pair = 0; pair < 2; ++pair) {
+    const int packet = 4 * block.group + 2 * pair;
+    std::uint32_t v[4], dw[4];
+    block.values(i).left(v, 16 * block.m, packet, block.lane);
+    block.square(L::kWrites).left(dw, 16 * block.m, packet, block.lane);
 #pragma unroll
-    for (int c = 0; c < 4; ++c) w[tile][c] = 0;
-  }
-#pragma unroll 2
-  for (int k = 0; k < kWidth / 16; ++k) {
-    std::uint32_t a[4], b[4];
-    keys.left(a, 16 * block.m, 2 * k, block.lane);
+    for (int half = 0; half < 2; ++half) {
+      const int row = block.row(half);
+      const float gain = block.scalars(kKeyGain)[row], beta = block.scalars(kBeta)[row];
 #pragma unroll
-    for (int pair = 0; pair < 2; ++pair) {
-      states.right(b, 16 * k, 4 * block.n + 2 * pair, block.lane);
-      multiply_pair<PackedBf16>(w[2 * pair], w[2 * pair + 1], a, b);
+      for (int tile = 0; tile < 2; ++tile) {
+        float &x = w[2 * pair + tile][2 * half], &y = w[2 * pair + tile][2 * half + 1];
+        const float2 value = PackedBf16::unpack(v[2 * tile + half]);
+        const float2 gradient = PackedBf16::unpack(dw[2 * tile + half]);
+        x *= gain;
+        y *= gain;
+        sums.read[half] = fmaf(gradient.x, x, fmaf(gradient.y, y, sums.read[half]));
+        x -= value.x;
+        y -= value.y;
+        v[2 * tile + half] = pack_saturated(-beta * x, -beta * y);
+      }
     }
-  }
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int row = block.row(half);
-    const float gain = block.scalars(kKeyGain)[row], beta = block.scalars(kBeta)[row];
-#pragma unroll
-    for (int tile = 0; tile < 4; ++tile) {
-      std::uint32_t& value = block.template pair<kSlice>(L::kValues, row, 4 * block.n + tile);
-      const float2 v = PackedBf16::unpack(value);
-      const float2 dw = PackedBf16::unpack(block.template pair<kSlice>(L::kWrites, row, 4 * block.n + tile));
-      float &x = w[tile][2 * half], &y = w[tile][2 * half + 1];
-      x *= gain;
-      y *= gain;
-      sums.read[half] = fmaf(dw.x, x, fmaf(dw.y, y, sums.read[half]));
-      x = v.x - x;
-      y = v.y - y;
-      value = pack_saturated(beta * x, beta * y);
-    }
+    block.values(i).store(v, 16 * block.m, packet, block.lane);
   }
 }
 
-// The prediction error E = w − M Y, and Δ = diag(β) E.
+// w becomes −E, E the prediction error −w − M Y; Δ = diag(β) E, and in the place of Y diag(ρ) Δ.
 template <int kWidth>
-__device__ __forceinline__ void recompute_deltas(const GradientBlock<kWidth>& block, const float (&w)[4][4],
-                                                 GradientSums<kWidth>& sums) {
+__device__ __forceinline__ void recompute_deltas(const GradientBlock<kWidth>& block, float (&w)[4][4],
+                                                 GradientSums<kWidth>& sums, int i) {
   using L = GradientLayout<kWidth>;
-  const auto predicted = block.template tile<kChunk>(L::kPredicted);
-  const auto written = block.template tile<kSlice>(L::kValues);
-  float x[4][4] = {};
+  begin_products(w);
+  multiply_steps<Lines::along_n, true, kChunk / 16>(
+      PackedHalf{}, w, [&](int k) { return columns_along_k(block.square(L::kPredicted), k); },
+      [&](int k, int) { return rows_along_k(block.values(i), k, block.group); });
+  commit_products();
+  wait_for_products<0>(w);
+  warpgroup_barrier(block.group);  // every warp's product has read Y
 #pragma unroll
-  for (int k = 0; k < 4; ++k) {
-    if (k > block.m) break;
-    std::uint32_t a[4], b[4];
-    predicted.left(a, 16 * block.m, 2 * k, block.lane);
+  for (int pair = 0; pair < 2; ++pair) {
+    const int packet = 4 * block.group + 2 * pair;
+    std::uint32_t dw[4], delta[4], decayed[4];
+    block.square(L::kWrites).left(dw, 16 * block.m, packet, block.lane);
 #pragma unroll
-    for (int pair = 0; pair < 2; ++pair) {
-      written.right(b, 16 * k, 4 * block.n + 2 * pair, block.lane);
-      multiply_pair<PackedHalf>(x[2 * pair], x[2 * pair + 1], a, b);
+    for (int half = 0; half < 2; ++half) {
+      const int row = block.row(half);
+      const float beta = block.scalars(kBeta)[row], rho = block.scalars(kRho)[row];
+#pragma unroll
+      for (int tile = 0; tile < 2; ++tile) {
+        const int at = 2 * pair + tile;
+        const float first = w[at][2 * half], second = w[at][2 * half + 1];
+        const float2 gradient = PackedBf16::unpack(dw[2 * tile + half]);
+        sums.error[half] = fmaf(gradient.x, -first, fmaf(gradient.y, -second, sums.error[half]));
+        delta[2 * tile + half] = PackedBf16::pack(-beta * first, -beta * second);
+        decayed[2 * tile + half] = PackedBf16::pack(-beta * first * rho, -beta * second * rho);
+      }
     }
-  }
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int row = block.row(half);
-    const float beta = block.scalars(kBeta)[row];
-#pragma unroll
-    for (int tile = 0; tile < 4; ++tile) {
-      const float first = w[tile][2 * half] - x[tile][2 * half];
-      const float second = w[tile][2 * half + 1] - x[tile][2 * half + 1];
-      const float2 dw = PackedBf16::unpack(block.template pair<kSlice>(L::kWrites, row, 4 * block.n + tile));
-      sums.error[half] = fmaf(dw.x, first, fmaf(dw.y, second, sums.error[half]));
-      block.template pair<kSlice>(L::kDeltas, row, 4 * block.n + tile) =
-          PackedBf16::pack(beta * first, beta * second);
-    }
-  }
-}
-
-// Rows of a left operand times a factor each.
-__device__ __forceinline__ void scale_rows(std::uint32_t (&a)[4], float upper, float lower) {
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const float2 x = PackedBf16::unpack(a[i]);
-    const float factor = i % 2 == 0 ? upper : lower;
-    a[i] = PackedBf16::pack(x.x * factor, x.y * factor);
+    block.square(L::kDeltas).store(delta, 16 * block.m, packet, block.lane);
+    block.values(i).store(decayed, 16 * block.m, packet, block.lane);
   }
 }
 
 // β of a row whose dW still lacks it, else 1.
 __device__ __forceinline__ float missing_factor(float beta) { return is_tiny(beta) ? beta : 1.0F; }
 
-// p += dO Δᵀ, n += dW Δᵀ, q += dO Sᵀ, k += −diag(γ) dW Sᵀ + diag(ρ) Δ dSᵀ.
-template <int kWidth>
-__device__ __forceinline__ void add_slice(const GradientBlock<kWidth>& block, GradientSums<kWidth>& sums) {
+// d += x b, with the rows of b (kWidth, 64) along n; 16 kSteps of k from the first-th 16 on.
+template <int kWidth, int kSteps, class Left>
+__device__ __forceinline__ void multiply_by_state(float (&d)[kWidth / 8][4], Left x,
+                                                  typename GradientLayout<kWidth>::StateTile b, int first) {
+  multiply_steps<Lines::along_k, true, kSteps>(
+      PackedBf16{}, d, x, [&](int k, int n) { return columns_along_k(b, first + k, n); });
+  commit_products();
+}
+
+// pairs += dO Δᵀ or dW Δᵀ, rows += dO Sᵀ or −diag(γ) dW Sᵀ + diag(ρ) Δ dSᵀ. `meanwhile` runs beside the
+// products.
+template <int kWidth, class Work>
+__device__ __forceinline__ void add_slice(const GradientBlock<kWidth>& block, GradientSums<kWidth>& sums,
+                                          int i, Work meanwhile) {
   using L = GradientLayout<kWidth>;
-  const auto outputs = block.template tile<kSlice>(L::kOutputs),
-             writes = block.template tile<kSlice>(L::kWrites);
-  const auto deltas = block.template tile<kSlice>(L::kDeltas),
-             states = block.template tile<kSlice>(L::kStates);
-  const auto state_gradients = block.template tile<kSlice>(L::kStateGradients);
-  float write_factor[2], delta_factor[2];
+  constexpr int kSteps = kSlice / 16;
+  const bool writing = block.side() == Side::writes;
+  const auto own = block.square(writing ? L::kWrites : L::kOutputs), deltas = block.square(L::kDeltas);
+  const auto own_columns = [&](int k) { return columns_along_k(own, k); };
+  begin_products(sums.pairs);
+  multiply_steps<Lines::along_k, true, kSteps>(PackedBf16{}, sums.pairs, own_columns,
+                                               [&](int k, int n) { return columns_along_k(deltas, k, n); });
+  commit_products();
+  if (!writing) {
+    begin_products(sums.rows);
+    multiply_by_state<kWidth, kSteps>(sums.rows, own_columns, block.states(i), 0);
+    meanwhile();
+    wait_for_products<0>(sums.pairs, sums.rows);
+    return;
+  }
+  begin_products(sums.rows);
+  multiply_by_state<kWidth, kSteps>(
+      sums.rows, [&](int k) { return columns_along_k(block.values(i), k); }, block.state_gradients(), 0);
+  meanwhile();
+  wait_for_products<0>(sums.pairs, sums.rows);
+  // The rows of dW times −γ, half of the columns at a time: that many registers are left.
+  float factor[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int row = block.row(half);
-    write_factor[half] = -block.scalars(kGamma)[row] * missing_factor(block.scalars(kBeta)[row]);
-    delta_factor[half] = block.scalars(kRho)[row];
+    factor[half] = -block.scalars(kGamma)[row] * missing_factor(block.scalars(kBeta)[row]);
   }
-#pragma unroll 1
-  for (int k = 0; k < 4; ++k) {
-    std::uint32_t dout[4], dw[4], delta[4], b[4];
-    outputs.left(dout, 16 * block.m, 2 * k, block.lane);
-    writes.left(dw, 16 * block.m, 2 * k, block.lane);
 #pragma unroll
-    for (int pair = 0; pair < 2; ++pair) {
-      if (2 * block.n + pair > block.m) break;
-      deltas.right_transposed(b, 16 * (2 * block.n + pair), 2 * k, block.lane);
-      multiply_pair<PackedBf16>(sums.p[2 * pair], sums.p[2 * pair + 1], dout, b);
-      multiply_pair<PackedBf16>(sums.n[2 * pair], sums.n[2 * pair + 1], dw, b);
-    }
-    deltas.left(delta, 16 * block.m, 2 * k, block.lane);
-    scale_rows(dw, write_factor[0], write_factor[1]);
-    scale_rows(delta, delta_factor[0], delta_factor[1]);
+  for (int first = 0; first < kSteps; first += 2) {
+    std::uint32_t x[2][4];
 #pragma unroll
-    for (int pair = 0; pair < kWidth / 32; ++pair) {
-      const int row = block.n * (kWidth / 2) + 16 * pair;
-      states.right_transposed(b, row, 2 * k, block.lane);
-      multiply_pair<PackedBf16>(sums.q[2 * pair], sums.q[2 * pair + 1], dout, b);
-      multiply_pair<PackedBf16>(sums.k[2 * pair], sums.k[2 * pair + 1], dw, b);
-      state_gradients.right_transposed(b, row, 2 * k, block.lane);
-      multiply_pair<PackedBf16>(sums.k[2 * pair], sums.k[2 * pair + 1], delta, b);
+    for (int k = 0; k < 2; ++k) {
+      own.left(x[k], 16 * block.m, 2 * (first + k), block.lane);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const float2 value = PackedBf16::unpack(x[k][j]);
+        x[k][j] = PackedBf16::pack(value.x * factor[j % 2], value.y * factor[j % 2]);
+      }
     }
+    begin_products(sums.rows, x);
+    multiply_by_state<kWidth, 2>(
+        sums.rows, [&](int k) -> const auto& { return x[k]; }, block.states(i), first);
+    wait_for_products<0>(sums.rows, x);
   }
 }
 
-// A share of ⟨S, dS⟩; and dV where dW lacked its tiny β.
+// A share of ⟨S, dS⟩.
 template <int kWidth>
-__device__ __forceinline__ void finish_slice(const GradientBlock<kWidth>& block, GradientSums<kWidth>& sums,
-                                             const GradientRows& to, int column, int width) {
+__device__ __forceinline__ void add_state_product(const GradientBlock<kWidth>& block,
+                                                  GradientSums<kWidth>& sums, int i) {
   using L = GradientLayout<kWidth>;
-  for (int i = block.thread; i < kWidth * 8; i += kGradientThreads) {
-    const int at = Tile<kSlice>::offset(i / 8, i % 8);
-    const uint4 s = *reinterpret_cast<const uint4*>(block.memory + L::kStates + at);
-    const uint4 ds = *reinterpret_cast<const uint4*>(block.memory + L::kStateGradients + at);
+  const unsigned char* states = block.memory + L::kStates + i % 2 * L::StateTile::kBytes;
+  const unsigned char* gradients = block.memory + L::kStateGradients;
+  constexpr int kRound = kGradientThreads * 16;
+  static_assert(L::StateTile::kBytes % kRound == 0);
+#pragma unroll
+  for (int round = 0; round < L::StateTile::kBytes / kRound; ++round) {
+    const int at = round * kRound + block.thread * 16;
+    const uint4 s = *reinterpret_cast<const uint4*>(states + at);
+    const uint4 ds = *reinterpret_cast<const uint4*>(gradients + at);
     const std::uint32_t x[4] = {s.x, s.y, s.z, s.w}, dx[4] = {ds.x, ds.y, ds.z, ds.w};
 #pragma unroll
     for (int c = 0; c < 4; ++c) {
@@ -184,15 +220,55 @@ __device__ __forceinline__ void finish_slice(const GradientBlock<kWidth>& block,
       sums.states = fmaf(state.x, gradient.x, fmaf(state.y, gradient.y, sums.states));
     }
   }
-  for (int i = block.thread; i < to.rows * 32; i += kGradientThreads) {
-    const int row = i / 32, first = i % 32 * 2;
+}
+
+// dV where dW lacked its tiny β.
+template <int kWidth>
+__device__ __forceinline__ void complete_writes(const GradientBlock<kWidth>& block, const GradientCall& call,
+                                                const GradientPlace& place, int i) {
+  using L = GradientLayout<kWidth>;
+  const auto lacks = [&](int row) { return row < place.rows && is_tiny(block.scalars(kBeta)[row]); };
+  if (!__any_sync(0xffffffffU, lacks(block.lane) || lacks(block.lane + 32))) return;
+  for (int j = block.thread; j < place.rows * 32; j += kGradientThreads) {
+    const int row = j / 32, first = j % 32 * 2, column = i * kSlice + first;
+    if (!lacks(row) || column >= call.p.value_width) continue;
     const float beta = block.scalars(kBeta)[row];
-    if (!is_tiny(beta) || column + first >= width) continue;
-    const int at = Tile<kSlice>::offset(row, first / 8) + first % 8 * 2;
-    const float2 dy =
-        PackedBf16::unpack(*reinterpret_cast<const std::uint32_t*>(block.memory + L::kWrites + at));
-    *reinterpret_cast<std::uint32_t*>(to.writes + row * to.pitch + column + first) =
+    const int at = L::kWrites + L::Square::offset(row, first / 8) + first % 8 * 2;
+    const float2 dy = PackedBf16::unpack(*reinterpret_cast<const std::uint32_t*>(block.memory + at));
+    *reinterpret_cast<std::uint32_t*>(call.out.dv + place.values + row * place.pitch + column) =
         PackedBf16::pack(beta * dy.x, beta * dy.y);
+  }
+}
+
+// All columns. On entry the copies of the chunk's own tensors are on their way; on return the tensor cores
+// have read all that lies in shared memory.
+template <int kWidth>
+__device__ __forceinline__ void add_slices(const GradientBlock<kWidth>& block, GradientSums<kWidth>& sums,
+                                           const GradientCall& call, const GradientPlace& place) {
+  copy_read(block, call, place, 0);
+  copy_gradients(block, call, place, 0);
+  wait_for_copies<1>();
+  block.publish();
+  const int slices = (call.p.value_width + kSlice - 1) / kSlice;
+#pragma unroll 1
+  for (int i = 0; i < slices; ++i) {
+    copy_read(block, call, place, i + 1);
+    float w[4][4] = {};
+    begin_read(block, w, i);
+    wait_for_copies<1>();
+    block.publish();
+    wait_for_products<0>(w);
+    recompute_written(block, w, sums, i);
+    block.publish_in_group();
+    recompute_deltas(block, w, sums, i);
+    block.publish();
+    add_slice(block, sums, i, [&] {
+      add_state_product(block, sums, i);
+      complete_writes(block, call, place, i);
+    });
+    wait_for_copies<0>();
+    block.publish();
+    copy_gradients(block, call, place, i + 1);
   }
 }
 

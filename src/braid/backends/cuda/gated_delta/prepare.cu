@@ -1,4 +1,5 @@
 // Per chunk and value head, whatever needs no state: scalars of the tokens, R, X and M of chunked.h.
+#include "braid/backends/cuda/device/approximate.cuh"
 #include "braid/backends/cuda/gated_delta/launch_kernel.cuh"
 #include "braid/backends/cuda/gated_delta/triangular_inverse.cuh"
 
@@ -60,7 +61,7 @@ __device__ void sum_log_decay(float* scalars, const Problem& p, const Inputs& in
 }
 
 // e^x for x ≤ 0 but for rounding.
-__device__ __forceinline__ float decay(float x) { return __expf(fminf(x, 0.0F)); }
+__device__ __forceinline__ float decay(float x) { return fast_exp(fminf(x, 0.0F)); }
 
 __device__ void finish_scalars(float* scalars, int row, int rows) {
   const auto scalar = [&](Scalar which) -> float& { return scalars[which * kChunk + row]; };
@@ -207,11 +208,11 @@ __global__ void __launch_bounds__(kThreads, blocks_at_once(kWidth))
   using L = Layout<kWidth>;
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
   const std::int64_t unit = blockIdx.x;
-  const int head = static_cast<int>(unit % p.value_heads);
-  const Chunk chunk = chunk_in(p.segments, unit / p.value_heads);
+  const int head = static_cast<int>(blockIdx.x % static_cast<unsigned>(p.value_heads));
+  const Chunk chunk = chunk_in(p.segments, blockIdx.x / static_cast<unsigned>(p.value_heads));
   if (chunk.rows == 0) return;
 
-  unsigned char* memory = shared_memory;
+  unsigned char* memory = dynamic_shared();
   const Tile<kWidth> keys{shared_address(memory + L::kKeys)}, queries{shared_address(memory + L::kQueries)};
   const Tile<64> inverse16{shared_address(memory + L::kInverse16)};
   float* inverse = reinterpret_cast<float*>(memory + L::kInverse);

@@ -161,7 +161,7 @@ __global__ void __launch_bounds__(kGroupScanThreads, kStages == 2 ? 2 : 1)
                                bf16* dv, BackwardStates states) {
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const ScanBlock block(p);
-  const StageRing<kWidth, kStages> ring{GroupScanLayout<kWidth, kStages>::align(shared_memory)};
+  const StageRing<kWidth, kStages> ring{GroupScanLayout<kWidth, kStages>::align(dynamic_shared())};
   if (threadIdx.x == 0) ring.init();
   __syncthreads();
   if (warp < kConsumers) {

@@ -118,9 +118,9 @@ __global__ void __launch_bounds__(kScanThreads, 1)
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
   const ScanBlock block(p);
   if (warp < kConsumers) {
-    consume<kWidth>(shared_memory, p, block, y, states, saturated, warp, thread % 32);
+    consume<kWidth>(dynamic_shared(), p, block, y, states, saturated, warp, thread % 32);
   } else {
-    produce<kWidth>(shared_address(shared_memory), p, block, in, in.v, chunks, thread - kProducerThreads,
+    produce<kWidth>(shared_address(dynamic_shared()), p, block, in, in.v, chunks, thread - kProducerThreads,
                     [](int i) { return i; });
   }
 }

@@ -3,7 +3,7 @@
 // products read K, Q, X and R where the copy engine puts them, and one more warp only starts the copies.
 #pragma once
 #include "braid/backends/cuda/device/async_copy.cuh"
-#include "braid/backends/cuda/device/wgmma.cuh"
+#include "braid/backends/cuda/device/wgmma_slabs.cuh"
 #include "braid/backends/cuda/gated_delta/scan.cuh"
 #include "braid/backends/cuda/gated_delta/scan_group.h"
 #include "braid/backends/cuda/gated_delta/written_values.cuh"
@@ -123,12 +123,11 @@ void visit_group_scan(const Context& ctx, const Problem& p, F&& f) {
 // k, tokens along n; and the other way round. Squares: columns along k, or rows.
 template <int kWidth>
 __device__ __forceinline__ std::uint64_t columns_by_tokens(SharedAddress tile, int k) {
-  using S = GroupStage<kWidth>;
-  return matrix_descriptor(tile + k / 2 * S::kSlab + k % 2 * 32, 0, 512, RowSwizzle::bytes64);
+  return columns_along_k(Slabs<kChunk, kWidth>{tile}, k);
 }
 template <int kWidth>
 __device__ __forceinline__ std::uint64_t tokens_by_columns(SharedAddress tile, int k) {
-  return matrix_descriptor(tile + k * 16 * 64, GroupStage<kWidth>::kSlab, 512, RowSwizzle::bytes64);
+  return rows_along_k(Slabs<kChunk, kWidth>{tile}, k);
 }
 __device__ __forceinline__ std::uint64_t square_columns(SharedAddress square, int k) {
   return matrix_descriptor(square + k * 32, 0, 1024, RowSwizzle::bytes128);

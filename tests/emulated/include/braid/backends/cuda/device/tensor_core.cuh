@@ -1,5 +1,7 @@
 // As src/braid/backends/cuda/device/tensor_core.cuh, emulated: what the emulated kernels use of it.
 #pragma once
+#include <cuda_fp16.h>
+
 #include "tests/emulated/emulation.h"
 
 namespace braid::cuda {
@@ -17,6 +19,22 @@ struct PackedBf16 {
     return {__uint_as_float(x << 16), __uint_as_float(x & 0xffff0000U)};
   }
 };
+
+struct PackedHalf {
+  static std::uint32_t pack(float low, float high) {
+    const __half both[2] = {__float2half_rn(low), __float2half_rn(high)};
+    std::uint32_t packed = 0;
+    std::memcpy(&packed, both, sizeof(packed));
+    return packed;
+  }
+};
+inline constexpr float kLargestHalf = 65504.0F;
+inline std::uint32_t pack_saturated(float low, float high) {
+  const auto saturated = [](float x) {
+    return x > kLargestHalf ? kLargestHalf : x < -kLargestHalf ? -kLargestHalf : x;
+  };
+  return PackedHalf::pack(saturated(low), saturated(high));
+}
 
 inline void multiply(PackedBf16, float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
                      std::uint32_t b1) {
@@ -44,6 +62,7 @@ using SharedAddress = std::uint32_t;
 inline SharedAddress shared_address(const void* p) { return test::emulation::shared_address(p); }
 inline char* shared_pointer(SharedAddress address) { return test::emulation::shared_pointer(address); }
 inline unsigned char* dynamic_shared() { return test::emulation::dynamic_shared(); }
+inline unsigned char* aligned_dynamic_shared() { return test::emulation::dynamic_shared(); }
 
 template <bool kTransposed>
 void load_matrices_as(std::uint32_t (&r)[4], SharedAddress row) {
@@ -65,6 +84,29 @@ inline void load_matrices(std::uint32_t (&r)[4], SharedAddress row) { load_matri
 inline void load_matrices_transposed(std::uint32_t (&r)[4], SharedAddress row) {
   load_matrices_as<true>(r, row);
 }
+template <bool kTransposed>
+void store_matrices_as(SharedAddress row, const std::uint32_t (&r)[4]) {
+  if (row % 16 != 0) throw std::runtime_error("emulation: a matrix's row is not on a multiple of 16");
+  const test::emulation::Words mine{row};
+  test::emulation::Words all[32];
+  test::emulation::exchange(mine, all);
+  const int g = test::emulation::lane() / 4, t = test::emulation::lane() % 4;
+  for (int matrix = 0; matrix < 4; ++matrix) {
+    std::uint16_t halves[2];
+    std::memcpy(halves, &r[matrix], 4);
+    for (int i = 0; i < 2; ++i) {
+      const int at_row = kTransposed ? 2 * t + i : g, column = kTransposed ? g : 2 * t + i;
+      std::memcpy(shared_pointer(all[8 * matrix + at_row][0]) + 2 * column, &halves[i], 2);
+    }
+  }
+}
+inline void store_matrices(SharedAddress row, const std::uint32_t (&r)[4]) {
+  store_matrices_as<false>(row, r);
+}
+inline void store_matrices_transposed(SharedAddress row, const std::uint32_t (&r)[4]) {
+  store_matrices_as<true>(row, r);
+}
+
 inline void store_shared(SharedAddress to, uint4 x) { std::memcpy(shared_pointer(to), &x, sizeof(x)); }
 inline void copy_async(SharedAddress to, const void* from, bool valid) {
   if (to % 16 != 0 || (valid && reinterpret_cast<std::uintptr_t>(from) % 16 != 0)) {
@@ -88,5 +130,6 @@ template <int kThreads>
 void block_barrier() {
   test::emulation::meet(1, kThreads);
 }
+inline void warpgroup_barrier(int group) { test::emulation::meet(group + 2, 128); }
 
 }  // namespace braid::cuda
