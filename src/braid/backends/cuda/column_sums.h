@@ -5,7 +5,9 @@
 
 namespace braid::cuda {
 
-// out (W): out[i] += the sum of column first + i of sums (B, at least first + W), both f32.
-void add_column_sums(Context&, const Tensor& out, const ConstTensor& sums, std::int64_t first = 0);
+// out (W): out[i] += the sum of column i of sums (B, at least W), both f32.
+void add_column_sums(Context&, const Tensor& out, const ConstTensor& sums);
+// The same for two, whose columns follow each other.
+void add_column_sums(Context&, const Tensor& first, const Tensor& second, const ConstTensor& sums);
 
 }  // namespace braid::cuda

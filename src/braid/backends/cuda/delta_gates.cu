@@ -12,9 +12,8 @@ constexpr int kThreads = 256;
 constexpr std::int64_t kMostBlocks = 256;  // of backward, along the tokens
 
 __global__ void __launch_bounds__(kThreads)
-    forward_kernel(float* log_decay, float* beta, const float* __restrict__ ab,
-                   const float* __restrict__ a_log, const float* __restrict__ dt_bias, std::int64_t count,
-                   int heads, float beta_scale) {
+    forward_kernel(float* log_decay, float* beta, const float* ab, const float* __restrict__ a_log,
+                   const float* __restrict__ dt_bias, std::int64_t count, int heads, float beta_scale) {
   begin_early();
   const std::int64_t stride = std::int64_t{gridDim.x} * kThreads;
   for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < count; i += stride) {
@@ -61,6 +60,7 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(Backward<T> p) {
   __syncthreads();
   if (strand != 0) return;
   float total[2] = {};
+#pragma unroll 8
   for (int s = 0; s < strands; ++s) {
     for (int i = 0; i < 2; ++i) total[i] += parts[i][s * width + static_cast<int>(threadIdx.x)];
   }
@@ -112,8 +112,7 @@ void delta_gates_backward(Context& ctx, ops::DeltaGateGradients grads, ConstTens
     backward_kernel<T><<<grid, kThreads, 0, stream_of(ctx)>>>(arguments);
   });
   check_launch();
-  add_column_sums(ctx, grads.a_log, sums);
-  add_column_sums(ctx, grads.dt_bias, sums, heads);
+  add_column_sums(ctx, grads.a_log, grads.dt_bias, sums);
 }
 
 void scratch::delta_gates_backward(Context& ctx, ops::DeltaGateGradients, ConstTensor, ConstTensor dbeta,

@@ -1,6 +1,7 @@
 // The kernels of both norms: a row is read once and stays in the registers of the threads that share it.
 #pragma once
 #include "braid/backends/cuda/column_sums.h"
+#include "braid/backends/cuda/device/approximate.cuh"
 #include "braid/backends/cuda/device/cache_policy.cuh"
 #include "braid/backends/cuda/device/early.cuh"
 #include "braid/backends/cuda/device/elements.cuh"
@@ -108,7 +109,7 @@ __global__ void __launch_bounds__(L::kThreads) forward_kernel(Forward<typename L
 #pragma unroll
     for (int j = 0; j < L::kN; ++j) {
       float normed = x[i][j] * r * weight[i][j];
-      if constexpr (kGated) normed *= silu(gate[i][j]);
+      if constexpr (kGated) normed *= gate[i][j] * fast_sigmoid(gate[i][j]);
       y.set(j, p.addend != nullptr ? before[j] + normed : normed);
     }
     store(p.y + at + c, y);
@@ -204,7 +205,7 @@ __global__ void __launch_bounds__(L::kThreads, L::kResident) backward_kernel(Bac
         const float normed = in.x[i][j] * r;
         float e = in.dy[i][j];
         if constexpr (kGated) {
-          const float g = in.gate[i][j], s = sigmoid(g), silu = g * s;
+          const float g = in.gate[i][j], s = fast_sigmoid(g), silu = g * s;
           dgate.set(j, e * normed * weight[j] * fmaf(silu, 1.0F - s, s));
           e *= silu;
         }
