@@ -16,13 +16,27 @@ constexpr unsigned kMostThreads = 1024, kMostCluster = 4;
 constexpr std::size_t kStackBytes = std::size_t{1} << 18;
 constexpr int kMostIdleRounds = 4;  // in which no thread gets on and no copy lands: they wait for ever
 
+// What is not done, the last group still open.
+using Groups = std::vector<std::vector<std::function<void()>>>;
+
+bool any_in(const Groups& groups) {
+  return std::ranges::any_of(groups, [](const auto& group) { return !group.empty(); });
+}
+void finish_groups(Groups& groups, unsigned pending) {
+  while (groups.size() > pending + 1) {
+    for (const auto& work : groups.front()) work();
+    groups.erase(groups.begin());
+  }
+}
+
 struct Fiber {
   ucontext_t context;
   std::vector<char> stack;
   bool done = true;
-  bool arrived = false;                                    // at the cluster's barrier
-  std::uint64_t arrival = 0;                               // the phase in which it last did
-  std::vector<std::vector<std::function<void()>>> groups;  // of copies that are not done; the last is open
+  bool arrived = false;       // at the cluster's barrier
+  std::uint64_t arrival = 0;  // the phase in which it last did
+  Groups copies, products;
+  std::uint64_t products_started = 0;
 };
 struct Exchange {
   int arrived = 0, unread = 0;
@@ -50,6 +64,7 @@ struct Machine {
   std::function<void()> kernel;
   std::exception_ptr error;
   std::mt19937_64 copy_order;
+  std::uint64_t seed = 0;
   bool moved = false;                           // a thread has got on
   std::span<const unsigned> cluster;            // its blocks
   unsigned fiber = 0, blocks = 0, threads = 0;  // fiber: that runs
@@ -85,7 +100,9 @@ void enter() {
 void start(Fiber& fiber) {
   fiber.stack.resize(kStackBytes);
   fiber.done = fiber.arrived = false;
-  fiber.groups.assign(1, {});
+  fiber.copies.assign(1, {});
+  fiber.products.assign(1, {});
+  fiber.products_started = 0;
   getcontext(&fiber.context);
   fiber.context.uc_stack.ss_sp = fiber.stack.data();
   fiber.context.uc_stack.ss_size = fiber.stack.size();
@@ -102,14 +119,23 @@ void run_cluster(std::mt19937_64& random) {
   for (Fiber& fiber : fibers()) start(fiber);
   std::vector<unsigned> warps(machine.fibers_in_use() / 32);
   std::iota(warps.begin(), warps.end(), 0U);
-  // Copies that are quick, or so slow that threads wait for each of them.
+  // Copies that are quick, or so slow that threads wait for each of them; warps that keep step, or stand
+  // still now and then, so that others get far ahead of them.
   const std::uint64_t rounds_to_copy = std::uint64_t{1} << random() % 11;
+  const std::uint64_t rounds_to_pause = std::uint64_t{64} << random() % 8;
+  std::vector<std::uint64_t> pauses(warps.size());  // rounds that a warp still stands still
   int idle = 0;
   for (std::int64_t round = 0;; ++round) {
     if (round % 16 == 0) std::ranges::shuffle(warps, random);
     bool running = false;
     machine.moved = false;
     for (const unsigned warp : warps) {
+      if (pauses[warp] == 0 && random() % rounds_to_pause == 0) pauses[warp] = 1 + random() % 64;
+      if (pauses[warp] > 0) {
+        --pauses[warp];
+        running = machine.moved = true;
+        continue;
+      }
       for (unsigned t = 32 * warp; t < 32 * (warp + 1); ++t) {
         if (machine.fibers[t].done) continue;
         running = true;
@@ -129,11 +155,11 @@ void run_cluster(std::mt19937_64& random) {
     }
     if (idle > kMostIdleRounds) throw std::runtime_error("emulation: the threads wait for ever");
   }
-  const auto waits = [](const Fiber& f) {
-    return std::ranges::any_of(f.groups, [](const auto& group) { return !group.empty(); });
-  };
-  if (!machine.copies.empty() || std::ranges::any_of(fibers(), waits))
+  const auto copies = [](const Fiber& f) { return any_in(f.copies); };
+  if (!machine.copies.empty() || std::ranges::any_of(fibers(), copies))
     throw std::runtime_error("emulation: a block ended before its copies");
+  if (std::ranges::any_of(fibers(), [](const Fiber& f) { return any_in(f.products); }))
+    throw std::runtime_error("emulation: a block ended before its products");
 }
 
 CountedBarrier& counted(std::uint32_t address) {
@@ -187,6 +213,7 @@ void run(const Launch& launch, const std::function<void()>& kernel) {
   machine.blocks = static_cast<unsigned>(launch.blocks.size());
   std::mt19937_64 random(launch.seed);
   machine.copy_order.seed(launch.seed);
+  machine.seed = launch.seed;
   for (std::size_t i = 0; i < launch.blocks.size(); i += launch.cluster) {
     machine.cluster = std::span(launch.blocks).subspan(i, launch.cluster);
     run_cluster(random);
@@ -258,15 +285,18 @@ void later(std::function<void()> copy) { machine.copies.push_back(std::move(copy
 
 void copy_by_thread(std::function<void()> copy) {
   if (machine.copy_order() % 2 == 0) return copy();
-  mine().groups.back().push_back(std::move(copy));
+  mine().copies.back().push_back(std::move(copy));
 }
-void end_group() { mine().groups.emplace_back(); }
-void wait_for_groups(unsigned pending) {
-  auto& groups = mine().groups;
-  while (groups.size() > pending + 1) {
-    for (const auto& copy : groups.front()) copy();
-    groups.erase(groups.begin());
-  }
+void end_group() { mine().copies.emplace_back(); }
+void wait_for_groups(unsigned pending) { finish_groups(mine().copies, pending); }
+
+void start_product(std::function<void()> product) {
+  Fiber& f = mine();
+  const bool at_once = (machine.seed + ++f.products_started) * 0x9e3779b97f4a7c15U >> 63 == 0;
+  if (!any_in(f.products) && at_once) return product();
+  f.products.back().push_back(std::move(product));
 }
+void end_product_group() { mine().products.emplace_back(); }
+void wait_for_product_groups(unsigned pending) { finish_groups(mine().products, pending); }
 
 }  // namespace braid::test::emulation

@@ -80,6 +80,12 @@ bool passed(std::uint32_t address, int parity);
 // Does `copy` at some later time.
 void later(std::function<void()> copy);
 
+// wgmma, whose products are the thread's own: they are done in order, at once or when the thread waits for
+// their group, the same in all threads of a warp.
+void start_product(std::function<void()> product);
+void end_product_group();
+void wait_for_product_groups(unsigned pending);
+
 // cp.async, whose copies are the thread's own: each is done at once or when its thread waits for its group.
 void copy_by_thread(std::function<void()> copy);
 void end_group();

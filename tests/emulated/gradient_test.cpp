@@ -38,10 +38,16 @@ struct Call {
     exact.dy = precise(rounded.dy);
     exact.initial = precise(rounded.initial);
     exact.dfinal = precise(rounded.dfinal);
-    // Where beta is 0 the gradient of what is written cannot be told from dv: here it can.
+    // Where beta is 0 or tiny the gradient of what is written cannot be told from dv: here it can. And the
+    // largest beta.
     for (std::int64_t i = 0; i < exact.in.beta.count(); i += 7) {
-      t.set(rounded.beta(), i, 0);
+      t.set(rounded.beta(), i, i % 2 == 0 ? 0 : kNearlyZero);
       t.set(exact.beta(), i, kNearlyZero);
+    }
+    for (std::int64_t i = 3; i < exact.in.beta.count(); i += 11) {
+      if (i % 7 == 0) continue;
+      t.set(rounded.beta(), i, 2);
+      t.set(exact.beta(), i, 2);
     }
     test::make_outputs(exact, t);
     exact.run(*reference);
@@ -188,6 +194,20 @@ struct Call {
   }
 };
 
+// As chunk_in, one segment after the other.
+Chunk chunk_by_walking(const std::vector<std::int64_t>& lengths, std::int64_t slot) {
+  std::int64_t begin = 0;
+  Chunk at{0, 0};
+  for (std::size_t s = 0; s < lengths.size(); ++s) {
+    const std::int64_t first = ops::delta_chunk_slot(static_cast<std::int64_t>(s), begin);
+    if (first > slot) break;
+    at.begin = begin + (slot - first) * kChunk;
+    at.rows = static_cast<int>(std::clamp<std::int64_t>(begin + lengths[s] - at.begin, 0, kChunk));
+    begin += lengths[s];
+  }
+  return at;
+}
+
 // Sums over the value heads that share a key head.
 Tensor summed(test::TestTensors& t, const Tensor& parts, std::int64_t key_heads) {
   const auto group = parts.shape[1] / key_heads, width = parts.shape[2];
@@ -222,6 +242,71 @@ TEST(EmulatedGradient, IsTheGradientOfTheDeltaRule) {
   run({1, 1, 16, 48, {15, 2}}, 3);  // widths that fill no tile
 }
 
+// A look of 32 lanes, and those after it for more segments.
+TEST(EmulatedGradient, ChunksAreFoundAmongManySegments) {
+  for (const int count : {1, 2, 31, 32, 33, 1023, 1025, 3000}) {
+    std::mt19937_64 random(static_cast<std::uint64_t>(count));
+    std::vector<std::int64_t> lengths;
+    for (int s = 0; s < count; ++s)
+      lengths.push_back(random() % 3 == 0 ? 0 : static_cast<int>(random() % 150));
+    test::TestTensors t(1);
+    const ops::Segments segments = t.segments(lengths);
+    const DeviceSegments device{pointer<std::int32_t>(segments.offsets), count};
+    const std::int64_t slots = test::sum_of(lengths) / kChunk + count;
+    test::emulation::run({.blocks = {0}, .threads = 32, .seed = 1}, [&] {
+      for (std::int64_t slot = 0; slot < slots; slot += 1 + slots / 64) {
+        const Chunk got = chunk_in(device, slot), want = chunk_by_walking(lengths, slot);
+        EXPECT_EQ(got.rows, want.rows) << count << " segments, slot " << slot;
+        if (want.rows > 0) {
+          EXPECT_EQ(got.begin, want.begin) << count << " segments, slot " << slot;
+        }
+      }
+    });
+  }
+}
+
+TEST(EmulatedGradient, MistakesOfProductsShow) {
+  using Operand = Slabs<64, 32>;
+  const auto start = [](float(&d)[4][4]) {
+    const Operand tile{shared_address(dynamic_shared())};
+    multiply_async<Lines::along_k, false>(PackedBf16{}, d, columns_along_k(tile, 0),
+                                          columns_along_k(tile, 0));
+    commit_products();
+  };
+  const auto launch = [](std::uint64_t seed) {
+    return test::emulation::Launch{.blocks = {0}, .threads = 128, .seed = seed};
+  };
+  int forgotten = 0, overwritten = 0;
+  for (std::uint64_t seed = 0; seed < 8; ++seed) {
+    const auto forget = [&] {
+      float d[4][4];
+      start(d);
+      start(d);
+    };
+    try {
+      test::emulation::run(launch(seed), forget);
+    } catch (const std::runtime_error&) {
+      ++forgotten;
+    }
+    float sum = 0;
+    test::emulation::run(launch(seed), [&] {
+      auto* const values = reinterpret_cast<bf16*>(dynamic_shared());
+      for (unsigned i = threadIdx.x; i < Operand::kBytes / 2; i += 128) values[i] = __float2bfloat16_rn(1);
+      __syncthreads();
+      float d[4][4];
+      start(d);
+      __syncthreads();
+      for (unsigned i = threadIdx.x; i < Operand::kBytes / 2; i += 128) values[i] = __float2bfloat16_rn(0);
+      __syncthreads();
+      wait_for_products<0>(d);
+      if (threadIdx.x == 0) sum = d[0][0];
+    });
+    if (sum != 16) ++overwritten;
+  }
+  EXPECT_GT(forgotten, 0);
+  EXPECT_GT(overwritten, 0);
+}
+
 // Every width that there is a kernel for, more than one chunk, and columns that do not fill their slices.
 TEST(EmulatedGradient, FullEveryWidth) {
   run({2, 2, 64, 64, {130, 0, 64, 1}}, 11);
@@ -231,6 +316,22 @@ TEST(EmulatedGradient, FullEveryWidth) {
   run({1, 1, 192, 64, {65, 10}}, 15);
   run({1, 1, 256, 128, {70}}, 16);
   run({2, 4, 80, 112, {64, 65}}, 17);
+}
+
+// Many orders of the warps among them.
+TEST(EmulatedGradient, FullRandomCases) {
+  for (std::uint64_t seed = 100; seed < 116; ++seed) {
+    std::mt19937_64 random(seed);
+    const auto draw = [&](int low, int high) { return std::uniform_int_distribution(low, high)(random); };
+    GatedDeltaCase c{};
+    c.key_heads = draw(1, 2);
+    c.value_heads = c.key_heads * draw(1, 2);
+    c.key_width = 16 * draw(1, draw(0, 1) == 0 ? 6 : 16);
+    c.value_width = 16 * draw(1, 12);
+    for (int s = draw(0, 2); s > 0; --s) c.lengths.push_back(draw(0, 2) == 0 ? draw(0, 5) : draw(1, 130));
+    c.lengths.push_back(draw(1, 70));
+    run(c, seed);
+  }
 }
 
 TEST(EmulatedGradient, NanStaysInItsSegment) {

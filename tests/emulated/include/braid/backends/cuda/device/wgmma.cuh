@@ -1,9 +1,5 @@
-// As src/braid/backends/cuda/device/wgmma.cuh, emulated. Products are done in order, when they are started or
-// only when they are waited for, the same in all threads of a warp, so that operands that change in between
-// show.
+// As src/braid/backends/cuda/device/wgmma.cuh, emulated.
 #pragma once
-#include <algorithm>
-
 #include "braid/backends/cuda/device/tensor_core.cuh"
 
 namespace braid::cuda {
@@ -47,16 +43,6 @@ struct EmulatedOperand {
   }
 };
 
-// The products that a thread has under way, in groups; the last is open.
-struct EmulatedProducts {
-  std::vector<std::vector<std::function<void()>>> groups{{}};
-  std::uint32_t started = 0;
-};
-inline EmulatedProducts& emulated_products() {
-  static EmulatedProducts products[1024];
-  return products[test::emulation::thread()];
-}
-
 template <class Packed, Lines kLines, bool kAdd, int kTiles, class Left>
 void emulate_product(float (&d)[kTiles][4], const Left& left, std::uint64_t right) {
   const EmulatedOperand b(right);
@@ -75,16 +61,9 @@ void emulate_product(float (&d)[kTiles][4], const Left& left, std::uint64_t righ
     }
   }
 }
-inline void start_product(std::function<void()> product) {
-  auto& mine = emulated_products();
-  const bool first = std::ranges::all_of(mine.groups, [](const auto& group) { return group.empty(); });
-  if (first && (mine.started++ * 2654435761U) >> 31 == 0) return product();
-  mine.groups.back().push_back(std::move(product));
-}
-
 template <Lines kLines, bool kAdd, class Packed, int kTiles>
 void multiply_async(Packed, float (&d)[kTiles][4], const std::uint32_t (&x)[4], std::uint64_t y) {
-  start_product([&d, &x, y] {
+  test::emulation::start_product([&d, &x, y] {
     const test::emulation::Words mine{x[0], x[1], x[2], x[3]};
     test::emulation::Words all[32];
     test::emulation::exchange(mine, all);
@@ -100,7 +79,7 @@ void multiply_async(Packed, float (&d)[kTiles][4], const std::uint32_t (&x)[4], 
 }
 template <Lines kLines, bool kAdd, class Packed, int kTiles>
 void multiply_async(Packed, float (&d)[kTiles][4], std::uint64_t x, std::uint64_t y) {
-  start_product([&d, x, y] {
+  test::emulation::start_product([&d, x, y] {
     const EmulatedOperand a(x);
     const int first = static_cast<int>(test::emulation::thread() / 32 % 4 * 16);
     emulate_product<Packed, kLines, kAdd>(
@@ -110,14 +89,10 @@ void multiply_async(Packed, float (&d)[kTiles][4], std::uint64_t x, std::uint64_
 
 template <class... Registers>
 void begin_products(Registers&...) {}
-inline void commit_products() { emulated_products().groups.emplace_back(); }
+inline void commit_products() { test::emulation::end_product_group(); }
 template <int kPending, class... Registers>
 void wait_for_products(Registers&...) {
-  auto& groups = emulated_products().groups;
-  while (groups.size() > kPending + 1) {
-    for (const auto& product : groups.front()) product();
-    groups.erase(groups.begin());
-  }
+  test::emulation::wait_for_product_groups(kPending);
 }
 
 }  // namespace braid::cuda
