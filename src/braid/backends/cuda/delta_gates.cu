@@ -11,6 +11,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr std::int64_t kMostBlocks = 256;  // of backward, along the tokens
 
+// ab comes from the kernel before, whose end is only waited for inside: it is no constant (__restrict__).
 __global__ void __launch_bounds__(kThreads)
     forward_kernel(float* log_decay, float* beta, const float* ab, const float* __restrict__ a_log,
                    const float* __restrict__ dt_bias, std::int64_t count, int heads, float beta_scale) {

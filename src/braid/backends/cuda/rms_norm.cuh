@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(L::kThreads) forward_kernel(Forward<typename L
 #pragma unroll
     for (int j = 0; j < L::kN; ++j) {
       float normed = x[i][j] * r * weight[i][j];
-      if constexpr (kGated) normed *= gate[i][j] * fast_sigmoid(gate[i][j]);
+      if constexpr (kGated) normed *= gate[i][j] * fast_sigmoid(gate[i][j]);  // decoding's mixer divides
       y.set(j, p.addend != nullptr ? before[j] + normed : normed);
     }
     store(p.y + at + c, y);

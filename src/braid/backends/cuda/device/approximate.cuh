@@ -1,5 +1,6 @@
-// One-instruction functions, good to about 2 ulp, that take subnormals for zero: in kernels that touch each
-// byte once the plain intrinsics' care for subnormals would cost as much as the rest.
+// One-instruction functions, good to about 2 ulp (e^x: of x, as x log2 e is rounded), that take subnormals
+// for zero: in kernels that touch each byte once the plain intrinsics' care for subnormals would cost as much
+// as the rest.
 #pragma once
 
 namespace braid::cuda {

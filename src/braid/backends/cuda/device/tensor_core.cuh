@@ -64,7 +64,8 @@ __device__ __forceinline__ unsigned char* dynamic_shared() {
   return dynamic_memory;
 }
 
-// The same on a multiple of 1024 bytes, for a kernel without such variables.
+// The same on a multiple of 1024 bytes, as swizzled tiles want it; a kernel with shared variables besides
+// would lose up to that much.
 __device__ __forceinline__ unsigned char* aligned_dynamic_shared() {
   extern __shared__ __align__(1024) unsigned char aligned_dynamic_memory[];
   return aligned_dynamic_memory;
@@ -118,7 +119,8 @@ template <int kThreads>
 __device__ __forceinline__ void block_barrier() {
   asm volatile("barrier.sync 1, %0;" ::"n"(kThreads) : "memory");
 }
-// Of the block's warpgroup `group`, the same in all of its threads, alone.
+// Of the block's warpgroup `group`, the same in all of its threads, alone: barriers 2 and 3, beside
+// block_barrier's 1.
 __device__ __forceinline__ void warpgroup_barrier(int group) {
   asm volatile("barrier.sync %0, 128;" ::"r"(group + 2) : "memory");
 }

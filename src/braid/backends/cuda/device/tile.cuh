@@ -67,7 +67,7 @@ __device__ __forceinline__ void pack_pair(std::uint32_t (&a)[4], const float (&c
   a[3] = Packed::pack(c1[2] * factor, c1[3] * factor);
 }
 
-// The same in slabs of 32 columns, each kRows lines of 64 bytes, for products that read either index of the
+// A tile in slabs of 32 columns, each kRows lines of 64 bytes, for products that read either index of the
 // matrix along its lines (wgmma.cuh). `base` is a multiple of 512.
 template <int kRows, int kWidth>
 struct Slabs {

@@ -9,7 +9,7 @@ namespace braid::cuda::chunked {
 inline constexpr int kGradientThreads = 256;
 
 // The two warpgroups: one is about what the chunk gives (dO, Q), the other about what it writes (dW, K).
-enum class Side : int { outputs, writes };
+enum Side : int { kOutputSide, kWriteSide };
 
 // Sums over the rows of the chunk. From kStateRead on each has two parts, one from each warpgroup.
 enum RowSum : int {
@@ -65,7 +65,7 @@ struct GradientBlock {
         m(__shfl_sync(0xffffffffU, thread / 32 % 4, 0)),
         group(__shfl_sync(0xffffffffU, thread / 128, 0)) {}
 
-  __device__ __forceinline__ Side side() const { return static_cast<Side>(group); }
+  __device__ __forceinline__ bool writes() const { return group == kWriteSide; }
 
   __device__ __forceinline__ SharedAddress at(int offset) const { return shared_address(memory + offset); }
   __device__ __forceinline__ typename L::KeyTile keys() const { return {at(L::kKeys)}; }
@@ -81,6 +81,14 @@ struct GradientBlock {
     return {at(L::kStateGradients)};
   }
   __device__ __forceinline__ typename L::Square square(int offset) const { return {at(offset)}; }
+  // Of the warpgroup's side: Q or K, dO or dW, r_q or r_k.
+  __device__ __forceinline__ typename L::KeyTile own_rows() const { return writes() ? keys() : queries(); }
+  __device__ __forceinline__ typename L::Square own_square() const {
+    return square(writes() ? L::kWrites : L::kOutputs);
+  }
+  __device__ __forceinline__ const float* own_norms() const {
+    return scalars(writes() ? kKeyNorm : kQueryNorm);
+  }
 
   // The two rows of the chunk that this lane has in its accumulators.
   __device__ __forceinline__ int row(int half) const { return 16 * m + lane / 4 + 8 * half; }

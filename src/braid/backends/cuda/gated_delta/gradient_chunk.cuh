@@ -46,91 +46,103 @@ __device__ __forceinline__ void put_row_sum(const GradientBlock<kWidth>& block, 
 template <int kWidth>
 __device__ __forceinline__ void finish_sums(const GradientBlock<kWidth>& block, GradientSums<kWidth>& sums,
                                             float scale) {
-  const bool writing = block.side() == Side::writes;
   float dots[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     sums.read[half] = sum_row(sums.read[half]);
     sums.error[half] = sum_row(sums.error[half]);
-    const float factor = writing ? 1.0F : scale * block.scalars(kGamma)[block.row(half)];
+    const float factor = block.writes() ? 1.0F : scale * block.scalars(kGamma)[block.row(half)];
 #pragma unroll
     for (int tile = 0; tile < kWidth / 8; ++tile) {
       sums.rows[tile][2 * half] *= factor;
       sums.rows[tile][2 * half + 1] *= factor;
     }
   }
-  dot_rows(dots, block, writing ? block.keys() : block.queries(), sums.rows);
-  put_row_sum(block, writing ? kStateKey : kStateQuery, dots);
+  dot_rows(dots, block, block.own_rows(), sums.rows);
+  put_row_sum(block, block.writes() ? kStateKey : kStateQuery, dots);
   put_row_sum(block, kStateRead + block.group, sums.read);
   put_row_sum(block, kError + block.group, sums.error);
   const float states = warp_sum(sums.states);
   if (block.lane == 0) block.state_sums()[4 * block.group + block.m] = states;
 }
 
-// The half-th 32 columns of dP or dN, and of the products of the rows in `products`, become P' or −N': as
-// left operands times r_k of the column, and in the place of dO or dW times the norm of the row. And the sums
-// of Z.
+// What gates the lane's two rows: G, the norm of q or k, and the factor of dP or dN.
+struct RowGates {
+  float sum[2], norm[2], factor[2];
+
+  template <int kWidth>
+  __device__ __forceinline__ RowGates(const GradientBlock<kWidth>& block, float scale) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int i = block.row(half);
+      sum[half] = block.scalars(kSum)[i];
+      norm[half] = block.own_norms()[i];
+      factor[half] = block.writes() ? -missing_factor(block.scalars(kBeta)[i]) : scale;
+    }
+  }
+};
+
+// Eight columns of dP or dN, and of the products of the rows, become P' or −N': in `left` times r_k of the
+// column, in `square` times the norm of the row. And the sums of Z.
 template <int kWidth>
-__device__ __forceinline__ void gate_pairs(const GradientBlock<kWidth>& block, const float (&products)[4][4],
-                                           const float (&pairs)[8][4], std::uint32_t (&left)[4][4], int part,
-                                           float scale, float (&along_rows)[2]) {
-  using L = GradientLayout<kWidth>;
-  const bool writing = block.side() == Side::writes;
-  float sum_i[2], norm_i[2], factor_i[2];
+__device__ __forceinline__ void gate_tile(const GradientBlock<kWidth>& block, const RowGates& rows,
+                                          const float (&pairs)[4], const float (&products)[4], int packet,
+                                          std::uint32_t* left, std::uint32_t* square,
+                                          float (&along_rows)[2]) {
+  const int first = 8 * packet + 2 * (block.lane % 4);
+  const float2 sum = shared_pair(block.scalars(kSum) + first),
+               norm = shared_pair(block.scalars(kKeyNorm) + first);
+  float down_columns[2] = {};
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int i = block.row(half);
-    sum_i[half] = block.scalars(kSum)[i];
-    norm_i[half] = block.scalars(writing ? kKeyNorm : kQueryNorm)[i];
-    factor_i[half] = writing ? -missing_factor(block.scalars(kBeta)[i]) : scale;
+    float x[2];
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      // Selected at the end: what is not may be anything.
+      const bool below = block.writes() ? i > first + c : i >= first + c;
+      const float decay = fast_exp(fminf(rows.sum[half] - (c == 0 ? sum.x : sum.y), 0.0F));
+      const float gated = pairs[2 * half + c] * (rows.factor[half] * decay);
+      const float product = gated * products[2 * half + c] * rows.norm[half];
+      x[c] = below ? gated : 0.0F;
+      const float z = below ? (c == 0 ? norm.x : norm.y) * product : 0.0F;
+      along_rows[half] += z;
+      down_columns[c] += z;
+    }
+    left[half] = PackedBf16::pack(x[0] * norm.x, x[1] * norm.y);
+    square[half] = PackedBf16::pack(x[0] * rows.norm[half], x[1] * rows.norm[half]);
   }
 #pragma unroll
+  for (int c = 0; c < 2; ++c) {
+    float x = down_columns[c];
+#pragma unroll
+    for (int step = 4; step < 32; step *= 2) x += __shfl_xor_sync(0xffffffffU, x, step);
+    if (block.lane < 4) block.column_sums(4 * block.group + block.m)[first + c] = x;
+  }
+}
+
+// The part-th 32 columns; the squares take the place of dO or dW.
+template <int kWidth>
+__device__ __forceinline__ void gate_pairs(const GradientBlock<kWidth>& block, const RowGates& rows,
+                                           const float (&pairs)[8][4], const float (&products)[4][4],
+                                           int part, std::uint32_t (&left)[4][4], float (&along_rows)[2]) {
+  const auto squares = block.own_square();
+#pragma unroll
   for (int pair = 0; pair < 2; ++pair) {
+    const int columns = 2 * part + pair;  // which 16
     std::uint32_t square[4] = {};
-    if (2 * part + pair > block.m) {  // above the diagonal
+    if (columns > block.m) {  // above the diagonal
 #pragma unroll
-      for (int j = 0; j < 4; ++j) left[2 * part + pair][j] = 0;
-      block.square(writing ? L::kWrites : L::kOutputs)
-          .store(square, 16 * block.m, 4 * part + 2 * pair, block.lane);
-      if (block.lane < 16)
-        block.column_sums(4 * block.group + block.m)[32 * part + 16 * pair + block.lane] = 0;
-      continue;
-    }
+      for (int j = 0; j < 4; ++j) left[columns][j] = 0;
+      if (block.lane < 16) block.column_sums(4 * block.group + block.m)[16 * columns + block.lane] = 0;
+    } else {
 #pragma unroll
-    for (int tile = 0; tile < 2; ++tile) {
-      const int packet = 4 * part + 2 * pair + tile, first = 8 * packet + 2 * (block.lane % 4);
-      const float2 sum = shared_pair(block.scalars(kSum) + first),
-                   norm = shared_pair(block.scalars(kKeyNorm) + first);
-      float down_columns[2] = {};
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int i = block.row(half);
-        float x[2];
-#pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          // Selected at the end: what is not may be anything.
-          const bool below = writing ? i > first + c : i >= first + c;
-          const float decay = fast_exp(fminf(sum_i[half] - (c == 0 ? sum.x : sum.y), 0.0F));
-          const float gated = pairs[packet][2 * half + c] * (factor_i[half] * decay);
-          const float product = gated * products[2 * pair + tile][2 * half + c] * norm_i[half];
-          x[c] = below ? gated : 0.0F;
-          const float z = below ? (c == 0 ? norm.x : norm.y) * product : 0.0F;
-          along_rows[half] += z;
-          down_columns[c] += z;
-        }
-        left[2 * part + pair][2 * tile + half] = PackedBf16::pack(x[0] * norm.x, x[1] * norm.y);
-        square[2 * tile + half] = PackedBf16::pack(x[0] * norm_i[half], x[1] * norm_i[half]);
-      }
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        float x = down_columns[c];
-#pragma unroll
-        for (int step = 4; step < 32; step *= 2) x += __shfl_xor_sync(0xffffffffU, x, step);
-        if (block.lane < 4) block.column_sums(4 * block.group + block.m)[first + c] = x;
+      for (int tile = 0; tile < 2; ++tile) {
+        gate_tile(block, rows, pairs[2 * columns + tile], products[2 * pair + tile], 2 * columns + tile,
+                  left[columns] + 2 * tile, square + 2 * tile, along_rows);
       }
     }
-    block.square(writing ? L::kWrites : L::kOutputs)
-        .store(square, 16 * block.m, 4 * part + 2 * pair, block.lane);
+    squares.store(square, 16 * block.m, 2 * columns, block.lane);
   }
 }
 
@@ -139,8 +151,8 @@ template <int kWidth>
 __device__ __forceinline__ void add_pairs(const GradientBlock<kWidth>& block, GradientSums<kWidth>& sums,
                                           float scale) {
   using L = GradientLayout<kWidth>;
-  const bool writing = block.side() == Side::writes;
-  const auto own = writing ? block.keys() : block.queries();
+  const auto own = block.own_rows();
+  const RowGates rows(block, scale);
   std::uint32_t left[4][4];
   float along_rows[2] = {};
 #pragma unroll
@@ -152,23 +164,23 @@ __device__ __forceinline__ void add_pairs(const GradientBlock<kWidth>& block, Gr
         [&](int k, int n) { return columns_along_k(block.keys(), k, 32 * part + n); });
     commit_products();
     wait_for_products<0>(products);
-    gate_pairs(block, products, sums.pairs, left, part, scale, along_rows);
+    gate_pairs(block, rows, sums.pairs, products, part, left, along_rows);
   }
 #pragma unroll
   for (int half = 0; half < 2; ++half) along_rows[half] = sum_row(along_rows[half]);
   put_row_sum(block, kPairs + block.group, along_rows);
 
-  const auto add = [&](std::uint32_t(&x)[4][4], typename L::KeyTile rows) {
+  const auto add = [&](std::uint32_t(&x)[4][4], typename L::KeyTile tile) {
     begin_products(sums.rows, x);
     multiply_steps<Lines::along_n, true, kChunk / 16>(
         PackedBf16{}, sums.rows, [&](int k) -> const auto& { return x[k]; },
-        [&](int k, int n) { return rows_along_k(rows, k, n / 32); });
+        [&](int k, int n) { return rows_along_k(tile, k, n / 32); });
     commit_products();
     wait_for_products<0>(sums.rows, x);
   };
   add(left, block.keys());
   __syncthreads();
-  if (writing) {
+  if (block.writes()) {
     for (const bool query : {true, false}) {
       const auto square = block.square(query ? L::kOutputs : L::kWrites);
 #pragma unroll
@@ -224,19 +236,18 @@ __device__ __forceinline__ void write_rows(const GradientBlock<kWidth>& block,
                                            const GradientSums<kWidth>& sums, const Problem& p,
                                            const Gradients& out, const Chunk& chunk, int head) {
   using L = GradientLayout<kWidth>;
-  const bool writing = block.side() == Side::writes;
-  const auto own = writing ? block.keys() : block.queries();
+  const auto own = block.own_rows();
   const int staging_offset = L::kStates + block.group * L::KeyTile::kBytes;
   const typename L::KeyTile staging{block.at(staging_offset)};
   const bool f32 = p.value_heads > p.key_heads;
   const std::int64_t first = (chunk.begin * p.value_heads + head) * p.key_width;
   const std::int64_t pitch = std::int64_t{p.value_heads} * p.key_width;
-  void* const to = writing ? out.dk : out.dq;
+  void* const to = block.writes() ? out.dk : out.dq;
   float norm[2], along[2];
   dot_rows(along, block, own, sums.rows);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    norm[half] = block.scalars(writing ? kKeyNorm : kQueryNorm)[block.row(half)];
+    norm[half] = block.own_norms()[block.row(half)];
     along[half] *= norm[half] * norm[half];
   }
 #pragma unroll

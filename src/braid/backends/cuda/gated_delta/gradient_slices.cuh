@@ -154,14 +154,13 @@ __device__ __forceinline__ void add_slice(const GradientBlock<kWidth>& block, Gr
                                           int i, Work meanwhile) {
   using L = GradientLayout<kWidth>;
   constexpr int kSteps = kSlice / 16;
-  const bool writing = block.side() == Side::writes;
-  const auto own = block.square(writing ? L::kWrites : L::kOutputs), deltas = block.square(L::kDeltas);
+  const auto own = block.own_square(), deltas = block.square(L::kDeltas);
   const auto own_columns = [&](int k) { return columns_along_k(own, k); };
   begin_products(sums.pairs);
   multiply_steps<Lines::along_k, true, kSteps>(PackedBf16{}, sums.pairs, own_columns,
                                                [&](int k, int n) { return columns_along_k(deltas, k, n); });
   commit_products();
-  if (!writing) {
+  if (!block.writes()) {
     begin_products(sums.rows);
     multiply_by_state<kWidth, kSteps>(sums.rows, own_columns, block.states(i), 0);
     meanwhile();

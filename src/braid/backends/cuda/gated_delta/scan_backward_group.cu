@@ -13,8 +13,8 @@ __device__ __forceinline__ void clear_rows(unsigned char* tile, int rows, int th
   constexpr int kPackets = 4;  // a line of 64 bytes
   for (int i = thread; i < kWidth / 32 * (kChunk - rows) * kPackets; i += kConsumers * 32) {
     const int slab = i / ((kChunk - rows) * kPackets), packet = i % ((kChunk - rows) * kPackets);
-    *reinterpret_cast<uint4*>(tile + slab * GroupStage<kWidth>::kSlab + rows * 64 + packet * 16) = {0, 0, 0,
-                                                                                                    0};
+    *reinterpret_cast<uint4*>(tile + slab * GroupStage<kWidth>::Tile::kSlabBytes + rows * 64 +
+                              packet * 16) = {0, 0, 0, 0};
   }
 }
 
@@ -26,7 +26,7 @@ __device__ __forceinline__ void add_outer(TransposedState<kWidth>& ds, TokenOper
 #pragma unroll
   for (int k = 0; k < 4; ++k) {
     multiply_async<Lines::along_n, true>(PackedBf16{}, ds.values, left[k],
-                                         tokens_by_columns<kWidth>(tile, k));
+                                         rows_along_k(Slabs<kChunk, kWidth>{tile}, k));
   }
   commit_products();
 }

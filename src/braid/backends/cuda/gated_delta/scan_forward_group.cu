@@ -64,7 +64,7 @@ struct Consumer {
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       multiply_async<Lines::along_n, true>(PackedHalf{}, s.values, written[k],
-                                           tokens_by_columns<kWidth>(stage + S::kWritten, k));
+                                           rows_along_k(typename S::Tile{stage + S::kWritten}, k));
     }
     commit_products();
     wait_for_products<1>(o);

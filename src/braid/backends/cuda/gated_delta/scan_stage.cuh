@@ -13,11 +13,10 @@ namespace braid::cuda::chunked {
 
 inline constexpr int kGroupScanThreads = (kConsumers + 1) * 32;
 
-// One chunk in shared memory. K, Q, X: slabs of 64 rows by 32 columns, lines of 64 bytes, so that a product
-// may take either index along the lines. R, and V or dO: 64 lines of 128 bytes.
+// One chunk in shared memory. K, Q, X: slabs (tile.cuh). R, and V or dO: 64 lines of 128 bytes.
 template <int kWidth>
 struct GroupStage {
-  static constexpr int kSlab = kChunk * 32 * 2;
+  using Tile = Slabs<kChunk, kWidth>;  // K, Q or X
   static constexpr int kKeys = 0;
   static constexpr int kQueries = kKeys + kChunk * kWidth * 2;
   static constexpr int kWritten = kQueries + kChunk * kWidth * 2;
@@ -119,16 +118,7 @@ void visit_group_scan(const Context& ctx, const Problem& p, F&& f) {
   }
 }
 
-// Right operands of the products, 16 k at a time. Tiles of kWidth columns, one row per token: columns along
-// k, tokens along n; and the other way round. Squares: columns along k, or rows.
-template <int kWidth>
-__device__ __forceinline__ std::uint64_t columns_by_tokens(SharedAddress tile, int k) {
-  return columns_along_k(Slabs<kChunk, kWidth>{tile}, k);
-}
-template <int kWidth>
-__device__ __forceinline__ std::uint64_t tokens_by_columns(SharedAddress tile, int k) {
-  return rows_along_k(Slabs<kChunk, kWidth>{tile}, k);
-}
+// Right operands of the products, 16 k at a time: squares, columns along k, or rows.
 __device__ __forceinline__ std::uint64_t square_columns(SharedAddress square, int k) {
   return matrix_descriptor(square + k * 32, 0, 1024, RowSwizzle::bytes128);
 }
@@ -162,7 +152,7 @@ template <int kWidth>
 __device__ __forceinline__ void read_state(Tokens& x, const TransposedState<kWidth>& s, SharedAddress tile) {
 #pragma unroll
   for (int k = 0; k < kWidth / 16; ++k) {
-    const std::uint64_t b = columns_by_tokens<kWidth>(tile, k);
+    const std::uint64_t b = columns_along_k(typename GroupStage<kWidth>::Tile{tile}, k);
     if (k == 0) {
       multiply_async<Lines::along_k, false>(PackedBf16{}, x, s.rounded[k], b);
     } else {
