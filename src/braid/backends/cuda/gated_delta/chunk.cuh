@@ -1,5 +1,6 @@
 // Device-side: which chunk a block works on.
 #pragma once
+#include "braid/backends/cuda/device/approximate.cuh"
 #include "braid/backends/cuda/device/math.cuh"
 #include "braid/backends/cuda/device/tile.cuh"
 #include "braid/backends/cuda/gated_delta/chunked_kernels.h"
@@ -42,6 +43,9 @@ __device__ __forceinline__ Rows value_rows(const Problem& p, std::int64_t token,
 
 // β by which nothing can be divided: dβ then needs the gradient of the written value itself.
 __device__ __forceinline__ bool is_tiny(float beta) { return fabsf(beta) < 0x1p-60F; }
+
+// e^x for x ≤ 0 but for rounding.
+__device__ __forceinline__ float decay(float x) { return fast_exp(fminf(x, 0.0F)); }
 
 __device__ __forceinline__ float2 shared_pair(const float* p) { return *reinterpret_cast<const float2*>(p); }
 

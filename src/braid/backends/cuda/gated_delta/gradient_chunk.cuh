@@ -8,7 +8,6 @@
 //   there on
 // One warpgroup has P' and dQ̂, the other N' and dK̂; each takes all rows of its own.
 #pragma once
-#include "braid/backends/cuda/device/approximate.cuh"
 #include "braid/backends/cuda/gated_delta/gradient_slices.cuh"
 
 namespace braid::cuda::chunked {
@@ -101,8 +100,8 @@ __device__ __forceinline__ void gate_tile(const GradientBlock<kWidth>& block, co
     for (int c = 0; c < 2; ++c) {
       // Selected at the end: what is not may be anything.
       const bool below = block.writes() ? i > first + c : i >= first + c;
-      const float decay = fast_exp(fminf(rows.sum[half] - (c == 0 ? sum.x : sum.y), 0.0F));
-      const float gated = pairs[2 * half + c] * (rows.factor[half] * decay);
+      const float factor = rows.factor[half] * decay(rows.sum[half] - (c == 0 ? sum.x : sum.y));
+      const float gated = pairs[2 * half + c] * factor;
       const float product = gated * products[2 * half + c] * rows.norm[half];
       x[c] = below ? gated : 0.0F;
       const float z = below ? (c == 0 ? norm.x : norm.y) * product : 0.0F;

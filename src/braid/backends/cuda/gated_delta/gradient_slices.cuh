@@ -160,18 +160,14 @@ __device__ __forceinline__ void add_slice(const GradientBlock<kWidth>& block, Gr
   multiply_steps<Lines::along_k, true, kSteps>(PackedBf16{}, sums.pairs, own_columns,
                                                [&](int k, int n) { return columns_along_k(deltas, k, n); });
   commit_products();
-  if (!block.writes()) {
-    begin_products(sums.rows);
-    multiply_by_state<kWidth, kSteps>(sums.rows, own_columns, block.states(i), 0);
-    meanwhile();
-    wait_for_products<0>(sums.pairs, sums.rows);
-    return;
-  }
   begin_products(sums.rows);
+  const auto left = block.writes() ? block.values(i) : own;
   multiply_by_state<kWidth, kSteps>(
-      sums.rows, [&](int k) { return columns_along_k(block.values(i), k); }, block.state_gradients(), 0);
+      sums.rows, [&](int k) { return columns_along_k(left, k); },
+      block.writes() ? block.state_gradients() : block.states(i), 0);
   meanwhile();
   wait_for_products<0>(sums.pairs, sums.rows);
+  if (!block.writes()) return;
   // The rows of dW times −γ, half of the columns at a time: that many registers are left.
   float factor[2];
 #pragma unroll

@@ -1,5 +1,4 @@
 // Per chunk and value head, whatever needs no state: scalars of the tokens, R, X and M of chunked.h.
-#include "braid/backends/cuda/device/approximate.cuh"
 #include "braid/backends/cuda/gated_delta/launch_kernel.cuh"
 #include "braid/backends/cuda/gated_delta/triangular_inverse.cuh"
 
@@ -59,9 +58,6 @@ __device__ void sum_log_decay(float* scalars, const Problem& p, const Inputs& in
   row[kBeta * kChunk] = beta[0];
   row[kBeta * kChunk + 1] = beta[1];
 }
-
-// e^x for x ≤ 0 but for rounding.
-__device__ __forceinline__ float decay(float x) { return fast_exp(fminf(x, 0.0F)); }
 
 __device__ void finish_scalars(float* scalars, int row, int rows) {
   const auto scalar = [&](Scalar which) -> float& { return scalars[which * kChunk + row]; };

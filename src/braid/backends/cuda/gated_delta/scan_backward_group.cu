@@ -74,14 +74,9 @@ struct Consumer {
   __device__ __forceinline__ void respond(int i, Tokens& response, TokenOperands& dout) const {
     const SharedAddress square = shared_address(ring.stage(i) + S::kResponse);
     begin_products(dout);
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      if (k == 0) {
-        multiply_async<Lines::along_n, false>(PackedBf16{}, response, dout[k], square_rows(square, k));
-      } else {
-        multiply_async<Lines::along_n, true>(PackedBf16{}, response, dout[k], square_rows(square, k));
-      }
-    }
+    multiply_steps<Lines::along_n, false, 4>(
+        PackedBf16{}, response, [&](int k) -> const auto& { return dout[k]; },
+        [&](int k, int) { return square_rows(square, k); });
     commit_products();
   }
 

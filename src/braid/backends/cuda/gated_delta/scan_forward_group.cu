@@ -70,11 +70,9 @@ struct Consumer {
     wait_for_products<1>(o);
     scale_tokens(o, scalars + kQueryGain * kChunk, lane);
     begin_products(o);
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      multiply_async<Lines::along_k, true>(PackedHalf{}, o, written[k],
-                                           square_columns(stage + S::kResponse, k));
-    }
+    multiply_steps<Lines::along_k, true, 4>(
+        PackedHalf{}, o, [&](int k) -> const auto& { return written[k]; },
+        [&](int k, int) { return square_columns(stage + S::kResponse, k); });
     commit_products();
     wait_for_products<1>(s.values);
     if constexpr (!kLast) {

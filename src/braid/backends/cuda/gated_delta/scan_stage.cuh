@@ -150,15 +150,9 @@ struct TransposedState {
 // x = Sᵀ times the transpose of a tile.
 template <int kWidth>
 __device__ __forceinline__ void read_state(Tokens& x, const TransposedState<kWidth>& s, SharedAddress tile) {
-#pragma unroll
-  for (int k = 0; k < kWidth / 16; ++k) {
-    const std::uint64_t b = columns_along_k(typename GroupStage<kWidth>::Tile{tile}, k);
-    if (k == 0) {
-      multiply_async<Lines::along_k, false>(PackedBf16{}, x, s.rounded[k], b);
-    } else {
-      multiply_async<Lines::along_k, true>(PackedBf16{}, x, s.rounded[k], b);
-    }
-  }
+  multiply_steps<Lines::along_k, false, kWidth / 16>(
+      PackedBf16{}, x, [&](int k) -> const auto& { return s.rounded[k]; },
+      [&](int k, int) { return columns_along_k(typename GroupStage<kWidth>::Tile{tile}, k); });
   commit_products();
 }
 

@@ -64,21 +64,26 @@ inline char* shared_pointer(SharedAddress address) { return test::emulation::sha
 inline unsigned char* dynamic_shared() { return test::emulation::dynamic_shared(); }
 inline unsigned char* aligned_dynamic_shared() { return test::emulation::dynamic_shared(); }
 
-template <bool kTransposed>
-void load_matrices_as(std::uint32_t (&r)[4], SharedAddress row) {
+// Calls move(matrix, i, place) for both halves of what the lane has of four matrices.
+template <bool kTransposed, class Move>
+void for_matrix_parts(SharedAddress row, Move move) {
   if (row % 16 != 0) throw std::runtime_error("emulation: a matrix's row is not on a multiple of 16");
   const test::emulation::Words mine{row};
   test::emulation::Words all[32];
   test::emulation::exchange(mine, all);
   const int g = test::emulation::lane() / 4, t = test::emulation::lane() % 4;
   for (int matrix = 0; matrix < 4; ++matrix) {
-    std::uint16_t halves[2];
     for (int i = 0; i < 2; ++i) {
       const int at_row = kTransposed ? 2 * t + i : g, column = kTransposed ? g : 2 * t + i;
-      std::memcpy(&halves[i], shared_pointer(all[8 * matrix + at_row][0]) + 2 * column, 2);
+      move(matrix, i, shared_pointer(all[8 * matrix + at_row][0]) + 2 * column);
     }
-    std::memcpy(&r[matrix], halves, 4);
   }
+}
+template <bool kTransposed>
+void load_matrices_as(std::uint32_t (&r)[4], SharedAddress row) {
+  for_matrix_parts<kTransposed>(row, [&](int matrix, int i, const char* from) {
+    std::memcpy(reinterpret_cast<char*>(&r[matrix]) + 2 * i, from, 2);
+  });
 }
 inline void load_matrices(std::uint32_t (&r)[4], SharedAddress row) { load_matrices_as<false>(r, row); }
 inline void load_matrices_transposed(std::uint32_t (&r)[4], SharedAddress row) {
@@ -86,19 +91,9 @@ inline void load_matrices_transposed(std::uint32_t (&r)[4], SharedAddress row) {
 }
 template <bool kTransposed>
 void store_matrices_as(SharedAddress row, const std::uint32_t (&r)[4]) {
-  if (row % 16 != 0) throw std::runtime_error("emulation: a matrix's row is not on a multiple of 16");
-  const test::emulation::Words mine{row};
-  test::emulation::Words all[32];
-  test::emulation::exchange(mine, all);
-  const int g = test::emulation::lane() / 4, t = test::emulation::lane() % 4;
-  for (int matrix = 0; matrix < 4; ++matrix) {
-    std::uint16_t halves[2];
-    std::memcpy(halves, &r[matrix], 4);
-    for (int i = 0; i < 2; ++i) {
-      const int at_row = kTransposed ? 2 * t + i : g, column = kTransposed ? g : 2 * t + i;
-      std::memcpy(shared_pointer(all[8 * matrix + at_row][0]) + 2 * column, &halves[i], 2);
-    }
-  }
+  for_matrix_parts<kTransposed>(row, [&](int matrix, int i, char* to) {
+    std::memcpy(to, reinterpret_cast<const char*>(&r[matrix]) + 2 * i, 2);
+  });
 }
 inline void store_matrices(SharedAddress row, const std::uint32_t (&r)[4]) {
   store_matrices_as<false>(row, r);
