@@ -85,7 +85,7 @@ void run(const Case& c, int split, int units) {
     operands.push_back({t.make(out, {c.rows, n}), x, weight, before});
     want.push_back(t.make(DType::f64, {c.rows, n}));
     if (c.gated) {
-      ops::swiglu_linear(*reference, want.back(), exact_x, exact_weight);
+      ops::swiglu_linear(*reference, want.back(), Tensor{}, exact_x, exact_weight);
     } else {
       const Tensor added = c.adds ? t.copy_of(before, DType::f64) : Tensor{};
       ops::matmul(*reference, want.back(), exact_x, exact_weight,

@@ -41,16 +41,18 @@ TEST(Embedding, BackendsAgree) {
 }
 
 // Runs of one id from shorter than a block's share of the tokens to many of them; few ids, or hardly any
-// twice.
+// twice; tables that fit in a multiprocessor, and larger ones.
 TEST(Embedding, BackwardOfLongRuns) {
   for (const std::int64_t tokens : {31, 32, 33, 64, 65, 500, 2000}) {
-    for (const std::int64_t ids_from : {1, 2, 7, 3000}) {
-      for (const std::int64_t width : {5, 24}) {
-        const auto name = fmt::format("tokens {} ids {} width {}", tokens, ids_from, width);
+    for (const auto& [ids_from, rows] :
+         {std::pair{1, 1}, {2, 2}, {7, 7}, {7, 300}, {200, 200}, {3000, 3000}}) {
+      for (const std::int64_t width : {5, 24, 258}) {
+        if (width > 100 && (rows > 200 || tokens > 500)) continue;
+        const auto name = fmt::format("tokens {} ids {} of {} width {}", tokens, ids_from, rows, width);
         test::expect_backends_agree(name, [&](Trial& t) {
           const Tensor ids = t.tensors.integers("ids", {tokens}, 0, ids_from);
           const Tensor dy = t.tensors.normal("dy", t.dtype, {tokens, width});
-          const Tensor dtable = t.tensors.normal("dtable", t.accumulator(), {ids_from, width});
+          const Tensor dtable = t.tensors.normal("dtable", t.accumulator(), {rows, width});
           ops::embedding_backward(t.ctx, dtable, dy, ids);
           t.result("dtable", dtable, tokens);
         });

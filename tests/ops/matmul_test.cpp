@@ -205,6 +205,53 @@ TEST(LinearGroup, BackendsAgree) {
   }
 }
 
+// Many narrow rows, whose weights stay in shared memory: parts of several blocks, of one that is not full,
+// and one that is too narrow for it; rows too few, just enough, and not a multiple of the tiles.
+TEST(LinearGroup, NarrowRowsBackendsAgree) {
+  for (const auto& [rows, inner] :
+       {std::pair{1023, 64}, {1024, 64}, {1100, 256}, {1537, 200}, {5000, 72}, {1030, 264}, {1030, 33}}) {
+    test::expect_backends_agree(fmt::format("{} rows, inner {}", rows, inner), [&](Trial& t) {
+      const Tensor x = t.tensors.normal("x", t.dtype, {rows, inner});
+      std::vector<ops::LinearPart> parts;
+      for (const std::int64_t width : {520, 8, 128, 136}) {
+        const DType out = width == 8 ? t.accumulator() : t.dtype;
+        parts.push_back({t.tensors.make(out, {rows, width}),
+                         t.tensors.normal(fmt::format("weight {}", width), t.dtype, {width, inner})});
+      }
+      ops::linear_group(t.ctx, parts, x);
+      for (const auto& part : parts) t.result(to_string(part.weight.shape), part.y, inner);
+    });
+  }
+}
+void run_narrow(std::int64_t rows, std::int64_t columns, std::int64_t inner) {
+  for (const Transpose transposed : {Transpose::no, Transpose::yes}) {
+    const bool yes = transposed == Transpose::yes;
+    const auto name = fmt::format("{} rows, {} columns, inner {}, transposed {}", rows, columns, inner, yes);
+    test::expect_backends_agree(name, [&](Trial& t) {
+      const Tensor a = t.tensors.normal("a", t.dtype, {rows, inner});
+      const Tensor b = t.tensors.normal("b", t.dtype, yes ? Shape{columns, inner} : Shape{inner, columns});
+      const Tensor c = t.tensors.make(t.dtype, {rows, columns});
+      ops::matmul(t.ctx, c, a, b, {.b = transposed});
+      t.result("c", c, inner);
+    });
+  }
+}
+
+// One product, its weight as stored and transposed.
+TEST(Matmul, NarrowRowsBackendsAgree) {
+  run_narrow(1024, 128, 64);
+  run_narrow(1100, 512, 256);
+  run_narrow(1301, 264, 136);
+  run_narrow(3000, 1000, 8);
+}
+
+// So wide that a block has 8 and 9 tiles of rows, or 17.
+TEST(Matmul, CudaNarrowRowsInManyTiles) {
+  if (!test::testing_cuda()) GTEST_SKIP() << "BRAID_TEST_BACKEND is not cuda";
+  run_narrow(1100, 16896, 40);
+  run_narrow(1030, 33792, 8);
+}
+
 TEST(LinearGroup, IsItsProducts) {
   auto context = test::reference_context();
   test::TestTensors t(5);
@@ -298,7 +345,7 @@ TEST(Matmul, CudaRowsDoNotDependOnOtherRows) {
     const Tensor b = tensors.normal("b", DType::bf16, {gated ? 2 * n : n, k});
     const auto run = [&](const ConstTensor& x) {
       const Tensor y = tensors.make(gated ? DType::bf16 : DType::f32, {x.shape[0], n});
-      gated ? ops::swiglu_linear(ctx, y, x, b) : ops::matmul(ctx, y, x, b, {.b = Transpose::yes});
+      gated ? ops::swiglu_linear(ctx, y, Tensor{}, x, b) : ops::matmul(ctx, y, x, b, {.b = Transpose::yes});
       return tensors.on_host(y);
     };
     const auto all = run(a);

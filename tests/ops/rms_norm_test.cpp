@@ -102,6 +102,90 @@ TEST(GatedRmsNorm, BackendsAgree) {
   }
 }
 
+void run_before_product(Trial& t, std::int64_t tokens, std::int64_t heads, std::int64_t width,
+                        std::int64_t inner) {
+  const Shape shape{tokens * heads, width};
+  const Tensor x = t.tensors.normal("x", t.dtype, shape), gate = t.tensors.normal("gate", t.dtype, shape);
+  const Tensor weight = t.tensors.normal("weight", t.accumulator(), {width});
+  const Tensor y = t.tensors.make(t.dtype, shape), inverse_rms = t.tensors.make(t.accumulator(), {shape[0]});
+  ops::gated_rms_norm_forward(t.ctx, y, inverse_rms, x, gate, weight, kOptions);
+  const Tensor dout = t.tensors.normal("dout", t.dtype, {tokens, inner});
+  const Tensor out_weight = t.tensors.normal("out_weight", t.dtype, {inner, heads * width},
+                                             {.scale = 1 / std::sqrt(static_cast<double>(inner))});
+  const Tensor dx = t.tensors.make(t.dtype, shape), dgate = t.tensors.make(t.dtype, shape);
+  const Tensor dweight = t.tensors.normal("dweight", t.accumulator(), {width});
+  ops::gated_rms_norm_linear_backward(t.ctx, dx, dgate, dweight, dout, out_weight, gate,
+                                      {x, weight, inverse_rms});
+  // What the product makes may be rounded too: sqrt(2) units.
+  auto tolerance = test::tolerance_for(t.dtype == DType::bf16 ? DType::bf16 : DType::f32, width + inner);
+  tolerance.relative_rms *= 1.45;
+  t.result("dx", dx, tolerance);
+  t.result("dgate", dgate, tolerance);
+  t.result("dweight", dweight, tolerance);
+}
+
+void expect_before_product(std::int64_t tokens, std::int64_t heads, std::int64_t width, std::int64_t inner) {
+  const auto name = fmt::format("{} tokens, {} heads of {}, inner {}", tokens, heads, width, inner);
+  test::expect_backends_agree(name, [&](Trial& t) { run_before_product(t, tokens, heads, width, inner); });
+}
+
+// Tokens too few for the kernel beside the product, just enough, and not a multiple of its tiles; norms of
+// its width and of others; nothing at all.
+TEST(GatedRmsNorm, BeforeAProductBackendsAgree) {
+  expect_before_product(0, 2, 128, 64);
+  expect_before_product(3, 2, 6, 10);
+  expect_before_product(1023, 2, 128, 64);
+  expect_before_product(1024, 1, 128, 64);
+  expect_before_product(1100, 4, 128, 256);
+  expect_before_product(1090, 3, 128, 200);
+  expect_before_product(1030, 2, 64, 128);
+  expect_before_product(1030, 1, 128, 264);
+  expect_before_product(1024, 1, 128, 0);
+}
+
+// So many heads that a block has 8 and 9 tiles of tokens, or 17.
+TEST(GatedRmsNorm, CudaManyTiles) {
+  if (!test::testing_cuda()) GTEST_SKIP() << "BRAID_TEST_BACKEND is not cuda";
+  expect_before_product(1100, 66, 128, 40);
+  expect_before_product(1030, 132, 128, 8);
+}
+
+TEST(GatedRmsNorm, BeforeAProductIsItsParts) {
+  auto context = test::reference_context();
+  test::TestTensors t(2);
+  const auto normal = [&](const char* name, const Shape& shape) { return t.normal(name, DType::f64, shape); };
+  const Tensor x = normal("x", {6, 5}), gate = normal("gate", {6, 5}), weight = normal("weight", {5});
+  const Tensor inverse_rms = normal("inverse_rms", {6}), dout = normal("dout", {2, 4});
+  const Tensor out_weight = normal("out_weight", {4, 15}), dy = t.make(DType::f64, {2, 15});
+  ops::matmul(*context, dy, dout, out_weight, {});
+  Tensor dx[2], dgate[2], dweight[2];
+  for (int i = 0; i < 2; ++i) {
+    dx[i] = t.make(DType::f64, {6, 5});
+    dgate[i] = t.make(DType::f64, {6, 5});
+    dweight[i] = t.zeros(DType::f64, {5});
+  }
+  const ops::RmsNormInputs in{x, weight, inverse_rms};
+  ops::gated_rms_norm_linear_backward(*context, dx[0], dgate[0], dweight[0], dout, out_weight, gate, in);
+  ops::gated_rms_norm_backward(*context, dx[1], dgate[1], dweight[1], reshaped(dy, {6, 5}), gate, in);
+  test::expect_same(dx[0], dx[1], "dx");
+  test::expect_same(dgate[0], dgate[1], "dgate");
+  test::expect_same(dweight[0], dweight[1], "dweight");
+  test::expect_op_error(
+      [&] {
+        ops::gated_rms_norm_linear_backward(*context, dx[0], dgate[0], dweight[0], dout, dout, gate, in);
+      },
+      "gated_rms_norm_linear_backward", "out_weight is");
+  // As many elements, but tokens of one norm and a half.
+  const Tensor uneven = t.make(DType::f64, {4, 15}), rows = t.make(DType::f64, {6, 10});
+  const Tensor ten = t.zeros(DType::f64, {10}), out = t.make(DType::f64, {4, 4});
+  test::expect_op_error(
+      [&] {
+        ops::gated_rms_norm_linear_backward(*context, rows, rows, ten, out, uneven, rows,
+                                            {rows, ten, inverse_rms});
+      },
+      "gated_rms_norm_linear_backward", "out_weight is");
+}
+
 // The leading case of a norm's epsilon: rows that are all zero, or tiny.
 TEST(RmsNorm, ZeroRows) {
   test::expect_backends_agree("zero row", [](Trial& t) {

@@ -87,16 +87,18 @@ void decode(Context& ctx, Output y, ConstTensor x, const GatedDeltaNet::Params& 
 // Backward of all that follows the recurrence: overwrites dmixed, and dx where there is a gate.
 void finish_backward(Context& ctx, Tensor dx, Tensor dmixed, const GatedDeltaNet::Params& grads,
                      ConstTensor dy, const GatedDeltaNet::Params& p, const GatedDeltaNet::Saved& s) {
-  const Tensor dnormed = ctx.scratch->make(dx.dtype, s.normed.shape);
   const Shape wide{s.x.shape[0], p.o.shape[1]};
-  linear_backward(ctx, reshaped(dnormed, wide), grads.o, dy, reshaped(s.normed, wide), p.o);
+  const ConstTensor normed = reshaped(s.normed, wide);
   const ops::RmsNormInputs norm{per_head(s.y), p.o_norm, s.inverse_rms};
   if (s.gate.defined()) {
     const Tensor dgate = ctx.scratch->make(dx.dtype, s.normed.shape);
-    ops::gated_rms_norm_backward(ctx, per_head(dmixed), dgate, grads.o_norm, dnormed,
-                                 reshaped(s.gate, s.normed.shape), norm);
+    weight_backward(ctx, grads.o, dy, normed);
+    ops::gated_rms_norm_linear_backward(ctx, per_head(dmixed), dgate, grads.o_norm, dy, p.o,
+                                        reshaped(s.gate, s.normed.shape), norm);
     linear_backward(ctx, dx, grads.gate, reshaped(dgate, wide), s.x, p.gate);
   } else {
+    const Tensor dnormed = ctx.scratch->make(dx.dtype, s.normed.shape);
+    linear_backward(ctx, reshaped(dnormed, wide), grads.o, dy, normed, p.o);
     ops::rms_norm_backward(ctx, per_head(dmixed), grads.o_norm, dnormed, norm, ops::Accumulate::no);
   }
 }

@@ -16,11 +16,16 @@ inline void linear(Context& ctx, Output out, ConstTensor x, ConstTensor weight) 
   ops::matmul(ctx, out.y, x, weight, {.b = ops::Transpose::yes, .addend = out.addend});
 }
 
-// dx (N, K) = dy (N, M) · weight (M, K), or += with Accumulate::yes; dweight += dyᵀ x.
+// dweight (M, K) += dy (N, M)ᵀ x (N, K)
+inline void weight_backward(Context& ctx, Tensor dweight, ConstTensor dy, ConstTensor x) {
+  ops::matmul(ctx, dweight, dy, x, {.a = ops::Transpose::yes, .accumulate = ops::Accumulate::yes});
+}
+
+// dx (N, K) = dy (N, M) · weight (M, K), or += with Accumulate::yes; dweight as above.
 inline void linear_backward(Context& ctx, Tensor dx, Tensor dweight, ConstTensor dy, ConstTensor x,
                             ConstTensor weight, ops::Accumulate dx_mode = ops::Accumulate::no) {
   ops::matmul(ctx, dx, dy, weight, {.accumulate = dx_mode});
-  ops::matmul(ctx, dweight, dy, x, {.a = ops::Transpose::yes, .accumulate = ops::Accumulate::yes});
+  weight_backward(ctx, dweight, dy, x);
 }
 
 }  // namespace braid::nn

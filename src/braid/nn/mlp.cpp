@@ -8,10 +8,11 @@ namespace {
 // Everything before the last product, where it is missing.
 void activate(Context& ctx, Saving& saving, Mlp::Saved& s, const Mlp::Params& p) {
   const auto tokens = s.x.shape[0], hidden = p.down.shape[1];
-  if (saving.make(ctx, s.gate_up, Keep::products, s.x.dtype, {tokens, 2 * hidden})) {
-    linear(ctx, s.gate_up, s.x, p.gate_up);
-  }
-  if (saving.make(ctx, s.hidden, Keep::all, s.x.dtype, {tokens, hidden})) {
+  const bool product_too = saving.make(ctx, s.gate_up, Keep::products, s.x.dtype, {tokens, 2 * hidden});
+  if (!saving.make(ctx, s.hidden, Keep::all, s.x.dtype, {tokens, hidden})) return;
+  if (product_too) {
+    ops::swiglu_linear(ctx, s.hidden, s.gate_up, s.x, p.gate_up);
+  } else {
     ops::swiglu_forward(ctx, s.hidden, s.gate_up);
   }
 }
@@ -30,7 +31,7 @@ Mlp::Saved Mlp::forward(Context& ctx, Saving saving, Output y, ConstTensor x, co
 void Mlp::step(Context& ctx, Output y, ConstTensor x, const Params& p) {
   const Arena::Scope scope(*ctx.scratch);
   const Tensor hidden = ctx.scratch->make(x.dtype, {x.shape[0], p.down.shape[1]});
-  ops::swiglu_linear(ctx, hidden, x, p.gate_up);
+  ops::swiglu_linear(ctx, hidden, Tensor{}, x, p.gate_up);
   linear(ctx, y, hidden, p.down);
 }
 
@@ -40,10 +41,9 @@ void Mlp::backward(Context& ctx, Tensor dx, const Params& grads, ConstTensor dy,
   Saved s = kept;
   Saving again(*ctx.scratch);
   activate(ctx, again, s, p);
-  const Tensor dhidden = ctx.scratch->make(dx.dtype, s.hidden.shape);
   const Tensor dgate_up = ctx.scratch->make(dx.dtype, s.gate_up.shape);
-  linear_backward(ctx, dhidden, grads.down, dy, s.hidden, p.down);
-  ops::swiglu_backward(ctx, dgate_up, dhidden, s.gate_up);
+  weight_backward(ctx, grads.down, dy, s.hidden);
+  ops::swiglu_linear_backward(ctx, dgate_up, dy, p.down, s.gate_up);
   linear_backward(ctx, dx, grads.gate_up, dgate_up, s.x, p.gate_up);
 }
 

@@ -28,6 +28,7 @@ struct OpTable {
   decltype(ops::rms_norm_backward)* rms_norm_backward = nullptr;
   decltype(ops::gated_rms_norm_forward)* gated_rms_norm_forward = nullptr;
   decltype(ops::gated_rms_norm_backward)* gated_rms_norm_backward = nullptr;
+  decltype(ops::gated_rms_norm_linear_backward)* gated_rms_norm_linear_backward = nullptr;
   decltype(ops::rotary_table)* rotary_table = nullptr;
   decltype(ops::rotary)* rotary = nullptr;
   decltype(ops::norm_rotary_forward)* norm_rotary_forward = nullptr;
@@ -44,6 +45,7 @@ struct OpTable {
   decltype(ops::swiglu_forward)* swiglu_forward = nullptr;
   decltype(ops::swiglu_backward)* swiglu_backward = nullptr;
   decltype(ops::swiglu_linear)* swiglu_linear = nullptr;
+  decltype(ops::swiglu_linear_backward)* swiglu_linear_backward = nullptr;
   decltype(ops::cross_entropy)* cross_entropy = nullptr;
   decltype(ops::sampling)* sampling = nullptr;
   decltype(ops::add)* add = nullptr;

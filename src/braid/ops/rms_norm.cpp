@@ -56,4 +56,33 @@ void gated_rms_norm_backward(Context& ctx, Tensor dx, Tensor dgate, Tensor dweig
   implementation<&OpTable::gated_rms_norm_backward>(ctx)(ctx, dx, dgate, dweight, dy, gate, in);
 }
 
+void gated_rms_norm_linear_backward(Context& ctx, Tensor dx, Tensor dgate, Tensor dweight, ConstTensor dout,
+                                    ConstTensor out_weight, ConstTensor gate, RmsNormInputs in) {
+  const Checker check("gated_rms_norm_linear_backward");
+  check_norm(check, in.x, in.weight, in.inverse_rms);
+  check.tensor("dx", dx, in.x.dtype, in.x.shape);
+  check.tensor("dgate", dgate, in.x.dtype, in.x.shape);
+  check.tensor("gate", gate, in.x.dtype, in.x.shape);
+  check.tensor("dweight", dweight, in.weight.dtype, in.weight.shape);
+  check.rank("dout", dout, 2);
+  check.dtype("dout", dout, in.x.dtype);
+  check.rank("out_weight", out_weight, 2);
+  const auto wide = out_weight.shape[1], width = in.x.shape[1];
+  check.that(out_weight.shape[0] == dout.shape[1] && (width == 0 || wide % width == 0) &&
+                 dout.shape[0] * wide == in.x.shape[0] * width,
+             "out_weight is {}: expected [{}, H * {}] with dout {} and x {}", describe(out_weight),
+             dout.shape[1], width, describe(dout), describe(in.x));
+  implementation<&OpTable::gated_rms_norm_linear_backward>(ctx)(ctx, dx, dgate, dweight, dout, out_weight,
+                                                                gate, in);
+}
+
+void gated_rms_norm_linear_backward_in_parts(Context& ctx, Tensor dx, Tensor dgate, Tensor dweight,
+                                             ConstTensor dout, ConstTensor out_weight, ConstTensor gate,
+                                             RmsNormInputs in) {
+  const Arena::Scope scope(*ctx.scratch);
+  const Tensor dy = ctx.scratch->make(dout.dtype, {dout.shape[0], out_weight.shape[1]});
+  matmul(ctx, dy, dout, out_weight, {});
+  gated_rms_norm_backward(ctx, dx, dgate, dweight, reshaped(dy, in.x.shape), gate, in);
+}
+
 }  // namespace braid::ops

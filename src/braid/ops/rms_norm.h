@@ -29,4 +29,13 @@ void gated_rms_norm_forward(Context&, Tensor y, Tensor inverse_rms, ConstTensor 
 void gated_rms_norm_backward(Context&, Tensor dx, Tensor dgate, Tensor dweight, ConstTensor dy,
                              ConstTensor gate, RmsNormInputs);
 
+// The same where a product follows: the norms' results of a token, H of them side by side, times out_weight
+// (K, H · C) transposed. dy is dout (N / H, K) · out_weight, whose rounding is left to the backend.
+void gated_rms_norm_linear_backward(Context&, Tensor dx, Tensor dgate, Tensor dweight, ConstTensor dout,
+                                    ConstTensor out_weight, ConstTensor gate, RmsNormInputs);
+// The same by matmul and gated_rms_norm_backward, for backends and problems without a kernel of their own.
+void gated_rms_norm_linear_backward_in_parts(Context&, Tensor dx, Tensor dgate, Tensor dweight,
+                                             ConstTensor dout, ConstTensor out_weight, ConstTensor gate,
+                                             RmsNormInputs);
+
 }  // namespace braid::ops

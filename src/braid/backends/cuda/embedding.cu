@@ -1,6 +1,7 @@
 #include <bit>
 #include <cub/device/device_radix_sort.cuh>
 
+#include "braid/backends/cuda/column_sums.h"
 #include "braid/backends/cuda/device/early.cuh"
 #include "braid/backends/cuda/device/elements.cuh"
 #include "braid/backends/cuda/kernels.h"
@@ -36,6 +37,50 @@ __global__ void __launch_bounds__(kThreads)
       for (int i = 0; i < kN; ++i) out.set(i, nanf(""));
     }
     store(y + token * width + c, out);
+  }
+}
+
+// Tables so small that a block has kSmallColumns columns of one in shared memory: each thread adds its own to
+// them, token after token of the block's strip.
+constexpr int kSmallColumns = 2 * kThreads, kSmallRows = 200;
+constexpr std::int64_t kSmallWidth = 512;  // beyond it the strips' sums would be more than the sort's
+
+bool is_small(const ConstTensor& dtable) {
+  return dtable.shape[0] <= kSmallRows && dtable.shape[1] <= kSmallWidth && dtable.shape[1] % 2 == 0;
+}
+
+// Block x takes a strip of tokens, block y a range of columns; sums: (strips, rows · width).
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    add_small_kernel(float* sums, const T* __restrict__ dy, const std::int32_t* ids, std::int64_t tokens,
+                     std::int64_t strip, int rows, std::int64_t width) {
+  constexpr int kAhead = 16;  // tokens in flight
+  extern __shared__ float2 table[];
+  for (int id = 0; id < rows; ++id) table[id * kThreads + threadIdx.x] = {0, 0};
+  const std::int64_t c = std::int64_t{blockIdx.y} * kSmallColumns + 2 * threadIdx.x;
+  if (c >= width) return;
+  const std::int64_t begin = blockIdx.x * strip, end = min(begin + strip, tokens);
+  for (std::int64_t n = begin; n < end; n += kAhead) {
+    Elements<T, 2> x[kAhead];
+    std::int32_t id[kAhead];
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      id[i] = -1;
+      if (n + i >= end) continue;
+      id[i] = ids[n + i];
+      x[i] = load<2>(dy + (n + i) * width + c);
+    }
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      if (id[i] < 0 || id[i] >= rows) continue;
+      float2& sum = table[id[i] * kThreads + threadIdx.x];
+      sum.x += x[i][0];
+      sum.y += x[i][1];
+    }
+  }
+  float* const out = sums + blockIdx.x * rows * width + c;
+  for (int id = 0; id < rows; ++id) {
+    *reinterpret_cast<float2*>(out + id * width) = table[id * kThreads + threadIdx.x];
   }
 }
 
@@ -165,6 +210,31 @@ BackwardScratch make_backward_scratch(Context& ctx, const ConstTensor& dtable, c
   return s;
 }
 
+// As many strips as multiprocessors, but of 64 tokens at least.
+Tensor make_small_sums(Context& ctx, const ConstTensor& dtable, const ConstTensor& dy) {
+  const auto strips = std::clamp<std::int64_t>(dy.shape[0] / 64, 1, state_of(ctx).multiprocessors);
+  return ctx.scratch->make(DType::f32, {strips, dtable.count()});
+}
+
+void add_small(Context& ctx, const Tensor& dtable, const ConstTensor& dy, const ConstTensor& ids) {
+  const Tensor sums = make_small_sums(ctx, dtable, dy);
+  const auto tokens = dy.shape[0], width = dy.shape[1], strips = sums.shape[0];
+  const auto rows = static_cast<int>(dtable.shape[0]);
+  const dim3 grid(static_cast<unsigned>(strips), static_cast<unsigned>(ceil_div(width, kSmallColumns)));
+  const int bytes = rows * kSmallColumns * 4;
+  visit_activation("embedding_backward", dy.dtype, [&]<class T>() {
+    const auto kernel = add_small_kernel<T>;
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    kSmallRows * kSmallColumns * 4),
+               "embedding_backward");
+    kernel<<<grid, kThreads, static_cast<std::size_t>(bytes), stream_of(ctx)>>>(
+        pointer<float>(sums), pointer<T>(dy), pointer<std::int32_t>(ids), tokens, ceil_div(tokens, strips),
+        rows, width);
+    check_launch("embedding_backward");
+  });
+  add_column_sums(ctx, dtable, sums);
+}
+
 template <class T, int kN>
 void add_runs(Context& ctx, const Tensor& dtable, const ConstTensor& dy, const BackwardScratch& s,
               const Sorted& sorted) {
@@ -204,6 +274,7 @@ void embedding_backward(Context& ctx, Tensor dtable, ConstTensor dy, ConstTensor
   if (dy.count() == 0) return;
   const auto tokens = dy.shape[0], width = dy.shape[1];
   const Arena::Scope scope(*ctx.scratch);
+  if (is_small(dtable)) return add_small(ctx, dtable, dy, ids);
   const BackwardScratch s = make_backward_scratch(ctx, dtable, dy);
   const Sorted sorted{.ids = pointer<std::uint32_t>(s.sorted_keys),
                       .tokens = pointer<std::int32_t>(s.sorted_tokens),
@@ -231,7 +302,11 @@ void embedding_backward(Context& ctx, Tensor dtable, ConstTensor dy, ConstTensor
 void scratch::embedding_backward(Context& ctx, Tensor dtable, ConstTensor dy, ConstTensor) {
   if (dy.count() == 0) return;
   const Arena::Scope scope(*ctx.scratch);
-  make_backward_scratch(ctx, dtable, dy);
+  if (is_small(dtable)) {
+    make_small_sums(ctx, dtable, dy);
+  } else {
+    make_backward_scratch(ctx, dtable, dy);
+  }
 }
 
 }  // namespace braid::cuda

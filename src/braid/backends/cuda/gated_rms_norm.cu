@@ -1,4 +1,5 @@
 #include "braid/backends/cuda/kernels.h"
+#include "braid/backends/cuda/matmul/resident.h"
 #include "braid/backends/cuda/rms_norm.cuh"
 
 namespace braid::cuda {
@@ -47,6 +48,29 @@ void scratch::gated_rms_norm_backward(Context& ctx, Tensor, Tensor, Tensor, Cons
   if (dy.count() == 0) return;
   const Arena::Scope scope(*ctx.scratch);
   rms::make_backward_scratch(ctx, "gated_rms_norm_backward", dy);
+}
+
+void gated_rms_norm_linear_backward(Context& ctx, Tensor dx, Tensor dgate, Tensor dweight, ConstTensor dout,
+                                    ConstTensor out_weight, ConstTensor gate, ops::RmsNormInputs in) {
+  const GatedNormBackward norm{dx, dgate, dweight, gate, in};
+  const bool beside = in.x.shape[1] == kResidentNormWidth &&
+                      resident_supports_beside(ctx.arithmetic, dout, out_weight, out_weight.shape[1]) &&
+                      all_on_16_bytes({dx, dgate, dout, out_weight, gate, in.x});
+  if (!beside) {
+    return ops::gated_rms_norm_linear_backward_in_parts(ctx, dx, dgate, dweight, dout, out_weight, gate, in);
+  }
+  scratch::gated_rms_norm_linear_backward(ctx, dx, dgate, dweight, dout, out_weight, gate, in);
+  gated_norm_backward_resident(ctx, norm, dout, out_weight);
+}
+
+// Where tensors lie is not known in a dry run: there is always room for the parts, which is more.
+void scratch::gated_rms_norm_linear_backward(Context& ctx, Tensor dx, Tensor dgate, Tensor dweight,
+                                             ConstTensor dout, ConstTensor out_weight, ConstTensor gate,
+                                             ops::RmsNormInputs in) {
+  const Arena::Scope scope(*ctx.scratch);
+  const Tensor dy = ctx.scratch->make(dout.dtype, {dout.shape[0], out_weight.shape[1]});
+  scratch::matmul(ctx, dy, dout, out_weight, {});
+  scratch::gated_rms_norm_backward(ctx, dx, dgate, dweight, reshaped(dy, in.x.shape), gate, in);
 }
 
 }  // namespace braid::cuda

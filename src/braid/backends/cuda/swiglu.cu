@@ -2,6 +2,7 @@
 
 #include "braid/backends/cuda/device/early.cuh"
 #include "braid/backends/cuda/device/elements.cuh"
+#include "braid/backends/cuda/device/swiglu.cuh"
 #include "braid/backends/cuda/kernels.h"
 #include "braid/backends/cuda/launch.h"
 
@@ -36,7 +37,7 @@ __global__ void __launch_bounds__(kThreads)
     const auto gate = load<kN>(from), up = load<kN>(from + width);
     Elements<T, kN> out;
 #pragma unroll
-    for (int i = 0; i < kN; ++i) out.set(i, silu(gate[i]) * up[i]);
+    for (int i = 0; i < kN; ++i) out.set(i, swiglu(gate[i], up[i]));
     store(y + row * width + c, out);
   }
 }
@@ -56,9 +57,9 @@ __global__ void __launch_bounds__(kThreads)
     Elements<T, kN> dgate, dup;
 #pragma unroll
     for (int i = 0; i < kN; ++i) {
-      const float s = sigmoid(gate[i]), silu = gate[i] * s;
-      dgate.set(i, d[i] * up[i] * fmaf(silu, 1.0F - s, s));
-      dup.set(i, d[i] * silu);
+      const SwigluGradient gradient(d[i], gate[i], up[i]);
+      dgate.set(i, gradient.gate);
+      dup.set(i, gradient.up);
     }
     store(dgate_up + at, dgate);
     store(dgate_up + at + width, dup);

@@ -34,7 +34,9 @@ constexpr OpTable all_nothing(std::index_sequence<I...>) {
 OpTable op_table(const OpTable* scratch) {
   OpTable nothing = all_nothing(std::make_index_sequence<kEntries>{});
   nothing.delta_mixer_step = ops::delta_mixer_step_in_parts;  // for backends that do them so
+  nothing.gated_rms_norm_linear_backward = ops::gated_rms_norm_linear_backward_in_parts;
   nothing.swiglu_linear = ops::swiglu_linear_in_parts;
+  nothing.swiglu_linear_backward = ops::swiglu_linear_backward_in_parts;
   if (scratch == nullptr) return nothing;
   auto entries = std::bit_cast<Entries>(nothing);
   const auto measured = std::bit_cast<Entries>(*scratch);

@@ -101,6 +101,15 @@ __device__ __forceinline__ void store_shared(SharedAddress to, uint4 x) {
                : "memory");
 }
 
+__device__ __forceinline__ uint4 load_shared(SharedAddress from) {
+  uint4 x;
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
+               : "r"(from)
+               : "memory");
+  return x;
+}
+
 // 16 bytes from global memory; with !valid zeros, and nothing is read.
 __device__ __forceinline__ void copy_async(SharedAddress to, const void* from, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(__cvta_generic_to_global(from)),

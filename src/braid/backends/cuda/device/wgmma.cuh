@@ -64,10 +64,17 @@ __device__ __forceinline__ void wait_for_products(Registers&... registers) {
 #define BRAID_TILES_8(d, i) BRAID_TILES_4(d, i), BRAID_TILES_4(d, i + 4)
 #define BRAID_TILES_12(d, i) BRAID_TILES_8(d, i), BRAID_TILES_4(d, i + 8)
 #define BRAID_TILES_16(d, i) BRAID_TILES_8(d, i), BRAID_TILES_8(d, i + 8)
+#define BRAID_TILES_32(d, i) BRAID_TILES_16(d, i), BRAID_TILES_16(d, i + 16)
 #define BRAID_NAMES_4 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
 #define BRAID_NAMES_8 BRAID_NAMES_4 ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
 #define BRAID_NAMES_12 BRAID_NAMES_8 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
 #define BRAID_NAMES_16 BRAID_NAMES_12 ",%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define BRAID_NAMES_32                                                           \
+  BRAID_NAMES_16                                                                 \
+  ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79"             \
+  ",%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"             \
+  ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111" \
+  ",%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 #define BRAID_PRODUCT(tiles, n, type, add)                                                                  \
   "{.reg .pred p; setp.ne.b32 p, " add ", 0;\nwgmma.mma_async.sync.aligned.m64n" n "k16.f32." type "." type \
   " {" BRAID_NAMES_##tiles "}, "
@@ -98,7 +105,9 @@ __device__ __forceinline__ void wait_for_products(Registers&... registers) {
   BRAID_MULTIPLY_REGISTERS(Packed, type, 16, "128", "%64,%65,%66,%67", "%68", "%69", "%70") \
   BRAID_MULTIPLY_SHARED(Packed, type, 4, "32", "%16", "%17", "%18", "%19")                  \
   BRAID_MULTIPLY_SHARED(Packed, type, 8, "64", "%32", "%33", "%34", "%35")                  \
-  BRAID_MULTIPLY_SHARED(Packed, type, 12, "96", "%48", "%49", "%50", "%51")
+  BRAID_MULTIPLY_SHARED(Packed, type, 12, "96", "%48", "%49", "%50", "%51")                 \
+  BRAID_MULTIPLY_SHARED(Packed, type, 16, "128", "%64", "%65", "%66", "%67")                \
+  BRAID_MULTIPLY_SHARED(Packed, type, 32, "256", "%128", "%129", "%130", "%131")
 
 BRAID_MULTIPLY(PackedBf16, "bf16")
 BRAID_MULTIPLY(PackedHalf, "f16")
@@ -107,10 +116,12 @@ BRAID_MULTIPLY(PackedHalf, "f16")
 #undef BRAID_TILES_8
 #undef BRAID_TILES_12
 #undef BRAID_TILES_16
+#undef BRAID_TILES_32
 #undef BRAID_NAMES_4
 #undef BRAID_NAMES_8
 #undef BRAID_NAMES_12
 #undef BRAID_NAMES_16
+#undef BRAID_NAMES_32
 #undef BRAID_PRODUCT
 #undef BRAID_MULTIPLY_REGISTERS
 #undef BRAID_MULTIPLY_SHARED

@@ -2,6 +2,7 @@
 #pragma once
 #include <compare>
 #include <cstdint>
+#include <initializer_list>
 #include <span>
 
 #include "braid/core/context.h"
@@ -30,6 +31,7 @@ enum class MatmulVariant : std::uint8_t {
   no_terms,  // the inner size is 0: c is what the product is added to, or zeros
   gemv,      // very few rows on transposed bf16 weights: memory bound
   few_rows,  // a few more, on tensor cores: likewise
+  resident,  // many narrow rows on bf16 weights, which stay in shared memory
   library,   // cuBLASLt; tiled where it has no algorithm for the alignment at hand
   tiled,     // each element summed in the order of k, whatever the other rows
 };
@@ -51,6 +53,8 @@ inline constexpr std::int64_t kFewRows = 32;
 // Whether few_rows can compute the problem, from shapes alone.
 bool few_rows_supports(const MatmulProblem& p);
 
+bool all_on_16_bytes(std::initializer_list<ConstTensor> tensors);
+
 // The variants. matmul_gemv and matmul_few_rows compute several products of the same a in one launch; they
 // need rows of a and b on 16-byte boundaries. The others compute swiglu_linear likewise: `p` is its product,
 // b (2F, K), and c (M, F) in bf16.
@@ -61,10 +65,5 @@ void swiglu_few_rows(const Context& ctx, const MatmulProblem& p, const MatmulOpe
 void matmul_tiled(const Context& ctx, const MatmulProblem& p, const MatmulOperands& operands);
 // False where cuBLASLt has no algorithm; c is then untouched.
 bool matmul_library(Context& ctx, const MatmulProblem& p, const MatmulOperands& operands, Tensor workspace);
-
-// matmul by the named variant ("gemv", "few_rows", "library", "tiled"), for tests and benches; fails where it
-// cannot compute it.
-void matmul_forced(Context& ctx, MatmulVariant variant, Tensor c, ConstTensor a, ConstTensor b,
-                   ops::MatmulOptions options);
 
 }  // namespace braid::cuda

@@ -103,6 +103,11 @@ inline void store_matrices_transposed(SharedAddress row, const std::uint32_t (&r
 }
 
 inline void store_shared(SharedAddress to, uint4 x) { std::memcpy(shared_pointer(to), &x, sizeof(x)); }
+inline uint4 load_shared(SharedAddress from) {
+  uint4 x;
+  std::memcpy(&x, shared_pointer(from), sizeof(x));
+  return x;
+}
 inline void copy_async(SharedAddress to, const void* from, bool valid) {
   if (to % 16 != 0 || (valid && reinterpret_cast<std::uintptr_t>(from) % 16 != 0)) {
     throw std::runtime_error("emulation: an asynchronous copy is not on a multiple of 16 bytes");
