@@ -143,11 +143,10 @@ TEST(GatedRmsNorm, BeforeAProductBackendsAgree) {
   expect_before_product(1024, 1, 128, 0);
 }
 
-// So many heads that a block has 8 and 9 tiles of tokens, or 17.
+// So many heads that a block has 8 or 9 tiles of tokens, and its rings turn.
 TEST(GatedRmsNorm, CudaManyTiles) {
   if (!test::testing_cuda()) GTEST_SKIP() << "BRAID_TEST_BACKEND is not cuda";
   expect_before_product(1100, 66, 128, 40);
-  expect_before_product(1030, 132, 128, 8);
 }
 
 TEST(GatedRmsNorm, BeforeAProductIsItsParts) {

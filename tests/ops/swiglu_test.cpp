@@ -141,11 +141,10 @@ TEST(SwigluLinear, KeptAndBackwardBackendsAgree) {
   test::expect_backends_agree("not kept", [&](Trial& t) { run_linear(t, 1100, 256, 72); });
 }
 
-// So wide that a block has 8 and 9 tiles of rows, or 17.
+// So wide that a block has 8 or 9 tiles of rows, and its rings turn.
 TEST(SwigluLinear, CudaManyTiles) {
   if (!test::testing_cuda()) GTEST_SKIP() << "BRAID_TEST_BACKEND is not cuda";
-  run_training(1100, 8448, 40, false);
-  run_training(1030, 16896, 8, true);
+  run_training(1100, 8448, 40, true);
 }
 
 TEST(SwigluLinear, BackwardIsThatOfDifferences) {
