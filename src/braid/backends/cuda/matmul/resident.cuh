@@ -154,7 +154,7 @@ struct Forward {
   // A half of a warp's 16 rows, as left operands are: 64 columns, then 64 more.
   using Half = std::uint32_t[kColumnBoxes][4][4];
   static constexpr int kParts = 2 * kColumnBoxes;  // of 64 columns
-  static constexpr bool along_k = kLines == Lines::along_k;
+  static constexpr bool kAlongK = kLines == Lines::along_k;
 
   Problem p;
   Share share;
@@ -184,9 +184,9 @@ struct Forward {
       const int at =
           part < kColumnBoxes ? first + part * kBoxColumns : second + (part - kColumnBoxes) * kBoxColumns;
       for (int box = 0; box < kBoxes; ++box) {
-        const int place = along_k ? box * kParts + part : part * kBoxes + box;
+        const int place = kAlongK ? box * kParts + part : part * kBoxes + box;
         copy_box(memory + static_cast<SharedAddress>(place * kBoxBytes), weight, weights_here(),
-                 along_k ? box * kBoxColumns : at, along_k ? at : box * kRows);
+                 kAlongK ? box * kBoxColumns : at, kAlongK ? at : box * kRows);
       }
     }
     for (int i = 0; i < share.tiles; ++i) {
@@ -199,7 +199,7 @@ struct Forward {
 
   // The k-th 16 of k, of all columns.
   __device__ __forceinline__ std::uint64_t weights(int k) const {
-    if constexpr (along_k) {
+    if constexpr (kAlongK) {
       return matrix_descriptor(memory + k / 4 * kParts * kBoxBytes + k % 4 * 32, 0, 8 * kLine,
                                RowSwizzle::bytes128);
     } else {
