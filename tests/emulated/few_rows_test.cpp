@@ -27,11 +27,7 @@ std::string to_string(const Case& c) {
 }
 
 EmulatedMap map_of(const ConstTensor& t, int rows) {
-  const auto inner = t.shape[1];
-  return {.data = pointer<bf16>(t),
-          .shape = {inner, t.shape[0], 1, 1, 1},
-          .stride = {1, inner, 0, 0, 0},
-          .box = {kDepth, rows, 1, 1, 1}};
+  return matrix_map(pointer<bf16>(t), t.shape[0], t.shape[1], kDepth, rows);
 }
 
 template <int kRows, bool kGated, int kUnits>

@@ -1,5 +1,4 @@
 // Products of many narrow rows, and SwiGLU and gated norms beside them, against the ops' reference.
-#include "braid/backends/cuda/matmul/resident.cuh"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -9,6 +8,8 @@
 #include <random>
 
 #include "braid/backends/cuda/launch.h"
+#include "braid/backends/cuda/matmul/resident/backward.cuh"
+#include "braid/backends/cuda/matmul/resident/forward.cuh"
 #include "braid/ops/rms_norm.h"
 #include "braid/ops/swiglu.h"
 #include "tests/support/trial.h"
@@ -22,11 +23,7 @@ struct Case {
 };
 
 EmulatedMap map_of(const ConstTensor& t) {
-  const auto columns = t.shape[1];
-  return {.data = pointer<bf16>(t),
-          .shape = {columns, t.shape[0], 1, 1, 1},
-          .stride = {1, columns, 0, 0, 0},
-          .box = {kBoxColumns, kRows, 1, 1, 1}};
+  return matrix_map(pointer<bf16>(t), t.shape[0], t.shape[1], kBoxColumns, kRows);
 }
 
 // Blocks run in random order.

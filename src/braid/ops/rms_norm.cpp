@@ -13,6 +13,15 @@ void check_norm(const Checker& check, const ConstTensor& x, const ConstTensor& w
   check.tensor("inverse_rms", inverse_rms, accumulator_of(x.dtype), {x.shape[0]});
 }
 
+void check_gated_backward(const Checker& check, const ConstTensor& dx, const ConstTensor& dgate,
+                          const ConstTensor& dweight, const ConstTensor& gate, const RmsNormInputs& in) {
+  check_norm(check, in.x, in.weight, in.inverse_rms);
+  check.tensor("dx", dx, in.x.dtype, in.x.shape);
+  check.tensor("dgate", dgate, in.x.dtype, in.x.shape);
+  check.tensor("gate", gate, in.x.dtype, in.x.shape);
+  check.tensor("dweight", dweight, in.weight.dtype, in.weight.shape);
+}
+
 }  // namespace
 
 void rms_norm_forward(Context& ctx, Tensor y, Tensor inverse_rms, ConstTensor x, ConstTensor weight,
@@ -47,23 +56,15 @@ void gated_rms_norm_forward(Context& ctx, Tensor y, Tensor inverse_rms, ConstTen
 void gated_rms_norm_backward(Context& ctx, Tensor dx, Tensor dgate, Tensor dweight, ConstTensor dy,
                              ConstTensor gate, RmsNormInputs in) {
   const Checker check("gated_rms_norm_backward");
-  check_norm(check, in.x, in.weight, in.inverse_rms);
-  check.tensor("dx", dx, in.x.dtype, in.x.shape);
-  check.tensor("dgate", dgate, in.x.dtype, in.x.shape);
+  check_gated_backward(check, dx, dgate, dweight, gate, in);
   check.tensor("dy", dy, in.x.dtype, in.x.shape);
-  check.tensor("gate", gate, in.x.dtype, in.x.shape);
-  check.tensor("dweight", dweight, in.weight.dtype, in.weight.shape);
   implementation<&OpTable::gated_rms_norm_backward>(ctx)(ctx, dx, dgate, dweight, dy, gate, in);
 }
 
 void gated_rms_norm_linear_backward(Context& ctx, Tensor dx, Tensor dgate, Tensor dweight, ConstTensor dout,
                                     ConstTensor out_weight, ConstTensor gate, RmsNormInputs in) {
   const Checker check("gated_rms_norm_linear_backward");
-  check_norm(check, in.x, in.weight, in.inverse_rms);
-  check.tensor("dx", dx, in.x.dtype, in.x.shape);
-  check.tensor("dgate", dgate, in.x.dtype, in.x.shape);
-  check.tensor("gate", gate, in.x.dtype, in.x.shape);
-  check.tensor("dweight", dweight, in.weight.dtype, in.weight.shape);
+  check_gated_backward(check, dx, dgate, dweight, gate, in);
   check.rank("dout", dout, 2);
   check.dtype("dout", dout, in.x.dtype);
   check.rank("out_weight", out_weight, 2);

@@ -98,12 +98,6 @@ void visit_storage(const char* op, DType t, F&& f) {
   fail("{}: dtype {} is not supported, expected f32, f64, bf16 or f16", op, name_of(t));
 }
 
-// Views may begin anywhere in their buffer.
-bool on_16_bytes(std::initializer_list<const void*> addresses) {
-  return std::all_of(addresses.begin(), addresses.end(),
-                     [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; });
-}
-
 }  // namespace
 
 void add(Context& ctx, Tensor y, ConstTensor a, ConstTensor b) {
@@ -111,7 +105,7 @@ void add(Context& ctx, Tensor y, ConstTensor a, ConstTensor b) {
   if (count == 0) return;
   visit_activation("add", y.dtype, [&]<class T>() {
     constexpr int kN = 16 / sizeof(T);
-    if (on_16_bytes({y.data, a.data, b.data})) {
+    if (on_16_bytes({y, a, b})) {
       launch_early(ctx, "add", add_kernel<T, kN>, {dim3(grid_for(ctx, count, kThreads * kN)), kThreads},
                    pointer<T>(y), pointer<T>(a), pointer<T>(b), count);
     } else {
@@ -133,7 +127,7 @@ void fill(Context& ctx, Tensor t, double value) {
     if constexpr (std::is_same_v<T, double>) {
       fill_double_kernel<<<grid_for(ctx, count, kThreads), kThreads, 0, stream_of(ctx)>>>(pointer<T>(t),
                                                                                           value, count);
-    } else if (on_16_bytes({t.data})) {
+    } else if (on_16_bytes({t})) {
       fill_kernel<T, kN>
           <<<grid_for(ctx, count, kThreads * kN), kThreads, 0, stream_of(ctx)>>>(pointer<T>(t), small, count);
     } else {
@@ -157,7 +151,7 @@ void copy(Context& ctx, Tensor y, ConstTensor x) {
     visit_storage("copy", x.dtype, [&]<class X>() {
       if constexpr (!std::is_same_v<X, Y>) {
         constexpr int kN = 16 / std::max(sizeof(Y), sizeof(X));  // both sides stay contiguous across a warp
-        if (on_16_bytes({y.data, x.data})) {
+        if (on_16_bytes({y, x})) {
           convert_kernel<Y, X, kN><<<grid_for(ctx, count, kThreads * kN), kThreads, 0, stream_of(ctx)>>>(
               pointer<Y>(y), pointer<X>(x), count);
         } else {

@@ -1,5 +1,6 @@
 #include "braid/backends/cuda/kernels.h"
-#include "braid/backends/cuda/matmul/resident.h"
+#include "braid/backends/cuda/launch.h"
+#include "braid/backends/cuda/matmul/resident/resident.h"
 #include "braid/backends/cuda/rms_norm.cuh"
 
 namespace braid::cuda {
@@ -55,7 +56,7 @@ void gated_rms_norm_linear_backward(Context& ctx, Tensor dx, Tensor dgate, Tenso
   const GatedNormBackward norm{dx, dgate, dweight, gate, in};
   const bool beside = in.x.shape[1] == kResidentNormWidth &&
                       resident_supports_beside(ctx.arithmetic, dout, out_weight, out_weight.shape[1]) &&
-                      all_on_16_bytes({dx, dgate, dout, out_weight, gate, in.x});
+                      on_16_bytes({dx, dgate, dout, out_weight, gate, in.x});
   if (!beside) {
     return ops::gated_rms_norm_linear_backward_in_parts(ctx, dx, dgate, dweight, dout, out_weight, gate, in);
   }

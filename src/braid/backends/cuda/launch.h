@@ -3,6 +3,7 @@
 #include <cuda_bf16.h>
 
 #include <algorithm>
+#include <initializer_list>
 
 #include "braid/backends/cuda/state.h"
 #include "braid/ops/segments.h"
@@ -27,6 +28,12 @@ decltype(auto) visit_activation(const char* op, DType t, F&& f) {
   if (t == DType::f32) return f.template operator()<float>();
   if (t == DType::bf16) return f.template operator()<bf16>();
   fail("{}: dtype {} is not supported on cuda: expected f32 or bf16", op, name_of(t));
+}
+
+// Whether all begin on 16 bytes: a view may begin anywhere. Undefined tensors do.
+inline bool on_16_bytes(std::initializer_list<ConstTensor> tensors) {
+  return std::ranges::all_of(
+      tensors, [](const ConstTensor& t) { return reinterpret_cast<std::uintptr_t>(t.data) % 16 == 0; });
 }
 
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }

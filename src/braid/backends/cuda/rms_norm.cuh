@@ -1,10 +1,10 @@
 // The kernels of both norms: a row is read once and stays in the registers of the threads that share it.
 #pragma once
 #include "braid/backends/cuda/column_sums.h"
-#include "braid/backends/cuda/device/approximate.cuh"
 #include "braid/backends/cuda/device/cache_policy.cuh"
 #include "braid/backends/cuda/device/early.cuh"
 #include "braid/backends/cuda/device/elements.cuh"
+#include "braid/backends/cuda/device/swiglu.cuh"
 
 namespace braid::cuda::rms {
 
@@ -206,7 +206,7 @@ __global__ void __launch_bounds__(L::kThreads, L::kResident) backward_kernel(Bac
         float e = in.dy[i][j];
         if constexpr (kGated) {
           const float g = in.gate[i][j], s = fast_sigmoid(g), silu = g * s;
-          dgate.set(j, e * normed * weight[j] * fmaf(silu, 1.0F - s, s));
+          dgate.set(j, e * normed * weight[j] * silu_slope(silu, s));
           e *= silu;
         }
         dweight[i][j] = fmaf(e, normed, dweight[i][j]);

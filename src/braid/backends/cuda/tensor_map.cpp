@@ -35,4 +35,13 @@ CUtensorMap make_tensor_map(const BoxedTensor& t) {
   return map;
 }
 
+CUtensorMap make_matrix_map(const ConstTensor& t, int box_columns, int box_rows) {
+  const auto columns = static_cast<std::uint64_t>(t.shape[1]);
+  return make_tensor_map(
+      {.data = t.data,
+       .shape = {columns, static_cast<std::uint64_t>(t.shape[0])},
+       .stride_bytes = {columns * 2},
+       .box = {static_cast<std::uint32_t>(box_columns), static_cast<std::uint32_t>(box_rows)}});
+}
+
 }  // namespace braid::cuda

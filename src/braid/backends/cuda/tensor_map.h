@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "braid/core/tensor.h"
+
 namespace braid::cuda {
 
 // Of 16-bit elements, dimensions from the contiguous one on; all lists start with that one.
@@ -18,5 +20,7 @@ struct BoxedTensor {
 // Boxes whose first dimension is 128 or 64 bytes, their 16-byte packets permuted as the tensor cores like
 // them.
 CUtensorMap make_tensor_map(const BoxedTensor&);
+// Of a 16-bit (rows, columns) tensor.
+CUtensorMap make_matrix_map(const ConstTensor& t, int box_columns, int box_rows);
 
 }  // namespace braid::cuda

@@ -19,11 +19,6 @@ __device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(float x) {
 
 __device__ __forceinline__ float sigmoid(float x) { return 1.0F / (1.0F + __expf(-x)); }
 __device__ __forceinline__ float silu(float x) { return x * sigmoid(x); }
-// d silu(x) / dx
-__device__ __forceinline__ float silu_slope(float x) {
-  const float s = sigmoid(x);
-  return s * (1.0F + x * (1.0F - s));
-}
 
 // Sum over the lanes of a warp; every lane gets it.
 __device__ __forceinline__ float warp_sum(float x) {

@@ -6,14 +6,6 @@ namespace {
 
 using namespace few_rows;
 
-CUtensorMap map_of(const ConstTensor& t, int rows) {
-  const auto inner = static_cast<std::uint64_t>(t.shape[1]);
-  return make_tensor_map({.data = t.data,
-                          .shape = {inner, static_cast<std::uint64_t>(t.shape[0])},
-                          .stride_bytes = {inner * 2},
-                          .box = {kDepth, static_cast<std::uint32_t>(rows)}});
-}
-
 template <int kRows, bool kGated>
 void launch(const Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> operands) {
   constexpr int kParts = kGated ? 2 : 1;
@@ -22,9 +14,9 @@ void launch(const Context& ctx, const MatmulProblem& p, std::span<const MatmulOp
   const Cut cut = choose_cut(columns, p.inner, kRows, kGated, state_of(ctx).multiprocessors);
   std::int64_t tiles = 0;
   const Parts parts = make_parts(operands, cut.width / kParts, tiles);
-  Maps maps{.rows = map_of(operands[0].a, kRows), .weights = {}};
+  Maps maps{.rows = make_matrix_map(operands[0].a, kDepth, kRows), .weights = {}};
   for (std::size_t i = 0; i < operands.size(); ++i) {
-    maps.weights[i] = map_of(operands[i].b, cut.width / kParts);
+    maps.weights[i] = make_matrix_map(operands[i].b, kDepth, cut.width / kParts);
   }
   visit_units<kParts>(cut.units, [&]<int kUnits>() {
     const auto kernel = few_rows_kernel<kRows, kGated, kUnits>;

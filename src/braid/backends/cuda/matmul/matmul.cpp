@@ -1,13 +1,11 @@
 #include "braid/ops/matmul.h"
 
-#include <algorithm>
-#include <initializer_list>
 #include <vector>
 
 #include "braid/backends/cuda/kernels.h"
 #include "braid/backends/cuda/launch.h"
 #include "braid/backends/cuda/matmul/problem.h"
-#include "braid/backends/cuda/matmul/resident.h"
+#include "braid/backends/cuda/matmul/resident/resident.h"
 #include "braid/ops/swiglu.h"
 
 namespace braid::cuda {
@@ -20,9 +18,7 @@ Tensor make_matmul_scratch(Context& ctx, const MatmulProblem& p) {
   return ctx.scratch->make(DType::u8, {workspace_bytes(p)});
 }
 
-// A view may begin anywhere.
-bool on_16_bytes(const ConstTensor& t) { return reinterpret_cast<std::uintptr_t>(t.data) % 16 == 0; }
-bool can_stream(const MatmulOperands& o) { return on_16_bytes(o.a) && on_16_bytes(o.b); }
+bool can_stream(const MatmulOperands& o) { return on_16_bytes({o.a, o.b}); }
 
 void start_from_nothing(Context& ctx, const MatmulProblem& p, const MatmulOperands& o) {
   if (p.accumulate) return copy(ctx, o.c, o.before);
@@ -40,7 +36,7 @@ bool streams(MatmulVariant variant) {
 
 // Whether the variant computes several products of the same a in one launch, and these tensors allow it.
 bool in_one_launch(MatmulVariant variant, const MatmulOperands& o) {
-  if (variant == MatmulVariant::resident) return all_on_16_bytes({o.a, o.b, o.c});
+  if (variant == MatmulVariant::resident) return on_16_bytes({o.a, o.b, o.c});
   return streams(variant) && can_stream(o);
 }
 
@@ -107,10 +103,6 @@ std::vector<MatmulVariant> variants_of(const Context& ctx, std::span<const ops::
 }
 
 }  // namespace
-
-bool all_on_16_bytes(std::initializer_list<ConstTensor> tensors) {
-  return std::ranges::all_of(tensors, on_16_bytes);
-}
 
 MatmulProblem matmul_problem(const Context& ctx, const ConstTensor& c, const ConstTensor& a,
                              const ConstTensor& b, const ops::MatmulOptions& options) {
@@ -184,7 +176,7 @@ void scratch::linear_group(Context& ctx, std::span<const ops::LinearPart> parts,
 
 void swiglu_linear(Context& ctx, Tensor y, Tensor gate_up, ConstTensor x, ConstTensor weight) {
   if (resident_supports_beside(ctx.arithmetic, x, weight, y.shape[1]) &&
-      all_on_16_bytes({y, gate_up, x, weight})) {
+      on_16_bytes({y, gate_up, x, weight})) {
     scratch::swiglu_linear(ctx, y, gate_up, x, weight);
     return swiglu_resident(ctx, y, gate_up, x, weight);
   }
@@ -208,7 +200,7 @@ void scratch::swiglu_linear(Context& ctx, Tensor y, Tensor gate_up, ConstTensor 
 void swiglu_linear_backward(Context& ctx, Tensor dgate_up, ConstTensor dout, ConstTensor weight,
                             ConstTensor gate_up) {
   if (resident_supports_beside(ctx.arithmetic, dout, weight, weight.shape[1]) &&
-      all_on_16_bytes({dgate_up, dout, weight, gate_up})) {
+      on_16_bytes({dgate_up, dout, weight, gate_up})) {
     scratch::swiglu_linear_backward(ctx, dgate_up, dout, weight, gate_up);
     return swiglu_backward_resident(ctx, dgate_up, dout, weight, gate_up);
   }

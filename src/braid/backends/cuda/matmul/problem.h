@@ -2,7 +2,6 @@
 #pragma once
 #include <compare>
 #include <cstdint>
-#include <initializer_list>
 #include <span>
 
 #include "braid/core/context.h"
@@ -52,8 +51,6 @@ constexpr bool gemv_supports(const MatmulProblem& p) {
 inline constexpr std::int64_t kFewRows = 32;
 // Whether few_rows can compute the problem, from shapes alone.
 bool few_rows_supports(const MatmulProblem& p);
-
-bool all_on_16_bytes(std::initializer_list<ConstTensor> tensors);
 
 // The variants. matmul_gemv and matmul_few_rows compute several products of the same a in one launch; they
 // need rows of a and b on 16-byte boundaries. The others compute swiglu_linear likewise: `p` is its product,

@@ -32,6 +32,14 @@ struct EmulatedMap {
   std::int64_t shape[5], stride[5];
   int box[5];
 };
+// Of a (rows, columns) matrix.
+inline EmulatedMap matrix_map(const bf16* data, std::int64_t rows, std::int64_t columns, int box_columns,
+                              int box_rows) {
+  return {.data = data,
+          .shape = {columns, rows, 1, 1, 1},
+          .stride = {1, columns, 0, 0, 0},
+          .box = {box_columns, box_rows, 1, 1, 1}};
+}
 inline CUtensorMap tensor_map_of(const EmulatedMap& map) {
   CUtensorMap opaque{};
   const EmulatedMap* address = &map;

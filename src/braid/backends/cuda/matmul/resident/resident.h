@@ -1,4 +1,4 @@
-// Products of many narrow rows whose weights stay in shared memory (resident.cuh), and what is computed
+// Products of many narrow rows whose weights stay in shared memory (tiles.cuh), and what is computed
 // beside them. All tensors begin on 16 bytes.
 #pragma once
 #include "braid/backends/cuda/matmul/problem.h"

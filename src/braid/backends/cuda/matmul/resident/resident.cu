@@ -1,6 +1,7 @@
 #include "braid/backends/cuda/column_sums.h"
-#include "braid/backends/cuda/matmul/resident.cuh"
-#include "braid/backends/cuda/matmul/resident.h"
+#include "braid/backends/cuda/matmul/resident/backward.cuh"
+#include "braid/backends/cuda/matmul/resident/forward.cuh"
+#include "braid/backends/cuda/matmul/resident/resident.h"
 #include "braid/backends/cuda/tensor_map.h"
 
 namespace braid::cuda {
@@ -17,13 +18,7 @@ bool fits(std::int64_t rows, std::int64_t inner) {
   return rows >= kFewestRows && rows <= kMostRows && inner > 0 && inner <= kMostInner && inner % 8 == 0;
 }
 
-CUtensorMap map_of(const ConstTensor& t) {
-  const auto columns = static_cast<std::uint64_t>(t.shape[1]);
-  return make_tensor_map({.data = t.data,
-                          .shape = {columns, static_cast<std::uint64_t>(t.shape[0])},
-                          .stride_bytes = {columns * 2},
-                          .box = {kBoxColumns, kRows}});
-}
+CUtensorMap map_of(const ConstTensor& t) { return make_matrix_map(t, kBoxColumns, kRows); }
 
 // As many workers as keep every multiprocessor's one block busy.
 Problem problem_of(const Context& ctx, std::int64_t rows, std::int64_t blocks) {
