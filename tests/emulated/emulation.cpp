@@ -35,7 +35,7 @@ struct Fiber {
   bool done = true;
   bool arrived = false;       // at the cluster's barrier
   std::uint64_t arrival = 0;  // the phase in which it last did
-  Groups copies, products;
+  Groups copies, stores, products;
   std::uint64_t products_started = 0;
 };
 struct Exchange {
@@ -101,6 +101,7 @@ void start(Fiber& fiber) {
   fiber.stack.resize(kStackBytes);
   fiber.done = fiber.arrived = false;
   fiber.copies.assign(1, {});
+  fiber.stores.assign(1, {});
   fiber.products.assign(1, {});
   fiber.products_started = 0;
   getcontext(&fiber.context);
@@ -155,7 +156,12 @@ void run_cluster(std::mt19937_64& random) {
     }
     if (idle > kMostIdleRounds) throw std::runtime_error("emulation: the threads wait for ever");
   }
-  const auto copies = [](const Fiber& f) { return any_in(f.copies); };
+  for (const auto& barriers : machine.barriers) {
+    if (std::ranges::any_of(barriers, [](const Barrier& b) { return b.arrived != 0; })) {
+      throw std::runtime_error("emulation: a block ended with a named barrier half full");
+    }
+  }
+  const auto copies = [](const Fiber& f) { return any_in(f.copies) || any_in(f.stores); };
   if (!machine.copies.empty() || std::ranges::any_of(fibers(), copies))
     throw std::runtime_error("emulation: a block ended before its copies");
   if (std::ranges::any_of(fibers(), [](const Fiber& f) { return any_in(f.products); }))
@@ -174,6 +180,11 @@ void settle(CountedBarrier& barrier) {
   if (barrier.missing != 0 || barrier.bytes != 0) return;
   barrier.missing = barrier.arrivals;
   ++barrier.phase;
+}
+
+void now_or_later(Groups& groups, std::function<void()> copy) {
+  if (machine.copy_order() % 2 == 0) return copy();
+  groups.back().push_back(std::move(copy));
 }
 
 constexpr std::uint32_t kDynamicBytes = 228 * 1024;
@@ -243,14 +254,18 @@ void exchange(const Words& mine, Words (&all)[32]) {
   machine.moved = true;
 }
 
-void meet(int which, unsigned threads) {
+void arrive_at(int which, unsigned threads) {
   Barrier& barrier = machine.barriers[rank()][which];
-  const unsigned generation = barrier.generation;
   machine.moved = true;
   if (++barrier.arrived == threads) {
     barrier.arrived = 0;
     ++barrier.generation;
   }
+}
+void meet(int which, unsigned threads) {
+  const Barrier& barrier = machine.barriers[rank()][which];
+  const unsigned generation = barrier.generation;
+  arrive_at(which, threads);
   while (barrier.generation == generation) give_way();
 }
 void meet_all() { meet(0, machine.threads); }
@@ -283,12 +298,13 @@ bool passed(std::uint32_t address, int parity) { return counted(address).phase %
 
 void later(std::function<void()> copy) { machine.copies.push_back(std::move(copy)); }
 
-void copy_by_thread(std::function<void()> copy) {
-  if (machine.copy_order() % 2 == 0) return copy();
-  mine().copies.back().push_back(std::move(copy));
-}
+void copy_by_thread(std::function<void()> copy) { now_or_later(mine().copies, std::move(copy)); }
 void end_group() { mine().copies.emplace_back(); }
 void wait_for_groups(unsigned pending) { finish_groups(mine().copies, pending); }
+
+void store_by_thread(std::function<void()> store) { now_or_later(mine().stores, std::move(store)); }
+void end_store_group() { mine().stores.emplace_back(); }
+void wait_for_store_groups(unsigned pending) { finish_groups(mine().stores, pending); }
 
 void start_product(std::function<void()> product) {
   Fiber& f = mine();

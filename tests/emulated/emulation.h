@@ -52,8 +52,9 @@ T take_from(T x, int lane) {
 }
 inline int lane() { return static_cast<int>(thread() % 32); }
 
-// Named barrier `which` (0: all threads) of so many threads.
+// Named barrier `which` (0: all threads) of so many threads; arrive_at: without waiting for the others.
 void meet(int which, unsigned threads);
+void arrive_at(int which, unsigned threads);
 void meet_all();
 
 // Every thread of the cluster arrives or has returned, then those that wait go on; a block's place in it.
@@ -90,6 +91,11 @@ void wait_for_product_groups(unsigned pending);
 void copy_by_thread(std::function<void()> copy);
 void end_group();
 void wait_for_groups(unsigned pending);
+
+// The copy engine's stores, in the same way.
+void store_by_thread(std::function<void()> store);
+void end_store_group();
+void wait_for_store_groups(unsigned pending);
 
 }  // namespace braid::test::emulation
 

@@ -22,15 +22,15 @@ struct Case {
   int workers;
 };
 
-EmulatedMap map_of(const ConstTensor& t) {
-  return matrix_map(pointer<bf16>(t), t.shape[0], t.shape[1], kBoxColumns, kRows);
+EmulatedMap map_of(const ConstTensor& t, int box_rows = kRows) {
+  return matrix_map(pointer<bf16>(t), t.shape[0], t.shape[1], kBoxColumns, box_rows);
 }
 
 // Blocks run in random order.
 template <class Kernel>
-void launch(const Problem& p, std::uint64_t seed, const Kernel& kernel) {
+void launch(const Problem& p, int threads, std::uint64_t seed, const Kernel& kernel) {
   test::emulation::Launch l{.blocks = std::vector<unsigned>(static_cast<std::size_t>(p.blocks * p.workers)),
-                            .threads = kThreads,
+                            .threads = static_cast<unsigned>(threads),
                             .seed = seed};
   std::iota(l.blocks.begin(), l.blocks.end(), 0U);
   std::mt19937_64 random(seed);
@@ -55,14 +55,18 @@ void run(const Case& c, std::uint64_t seed) {
   const Tensor gate_up = t.make(DType::bf16, {c.rows, 2 * c.width}),
                want_kept = t.make(DType::f64, gate_up.shape);
   ops::swiglu_linear(*reference, want_y, want_kept, exact(x), exact(weight));
-  const EmulatedMap rows = map_of(x), weights = map_of(weight);
-  const Maps forward{.rows = tensor_map_of(rows), .weights = tensor_map_of(weights), .gate_up = {}};
+  const EmulatedMap rows = map_of(x), weights = map_of(weight), kept_map = map_of(gate_up, kWarpRows),
+                    y_map = map_of(y, kWarpRows);
+  const Maps forward{.rows = tensor_map_of(rows),
+                     .weights = tensor_map_of(weights),
+                     .gate_up = tensor_map_of(kept_map),
+                     .y = tensor_map_of(y_map)};
   auto limit = test::tolerance_for(DType::bf16, c.inner);
   limit.relative_rms *= 1.75;  // gate and up are rounded too
-  for (bf16* const kept : {static_cast<bf16*>(nullptr), pointer<bf16>(gate_up)}) {
-    launch(p, seed, [&] { swiglu_linear_kernel<kBoxes>(forward, p, pointer<bf16>(y), kept); });
+  for (const bool kept : {false, true}) {
+    launch(p, kForwardThreads, seed, [&] { swiglu_linear_kernel<kBoxes>(forward, p, kept); });
     test::expect_close(y, want_y, limit, "y");
-    for (std::int64_t i = 0; i < y.count() && kept == nullptr; ++i) t.set(y, i, 77);
+    for (std::int64_t i = 0; i < y.count() && !kept; ++i) t.set(y, i, 77);
   }
   test::expect_close(gate_up, want_kept, test::tolerance_for(DType::bf16, c.inner), "gate_up");
 
@@ -70,11 +74,14 @@ void run(const Case& c, std::uint64_t seed) {
   const Tensor dgate_up = t.make(DType::bf16, gate_up.shape), want = t.make(DType::f64, gate_up.shape);
   ops::swiglu_linear_backward(*reference, want, exact(dout), exact(down), exact(gate_up));
   const EmulatedMap drows = map_of(dout), downs = map_of(down), gates = map_of(gate_up);
-  const Maps backward{
-      .rows = tensor_map_of(drows), .weights = tensor_map_of(downs), .gate_up = tensor_map_of(gates)};
-  launch(p, seed + 1, [&] { swiglu_backward_kernel<kBoxes>(backward, p, pointer<bf16>(dgate_up)); });
+  const Maps backward{.rows = tensor_map_of(drows),
+                      .weights = tensor_map_of(downs),
+                      .gate_up = tensor_map_of(gates),
+                      .y = {}};
+  launch(p, kThreads, seed + 1,
+         [&] { swiglu_backward_kernel<kBoxes>(backward, p, pointer<bf16>(dgate_up)); });
   test::expect_close(dgate_up, want, test::tolerance_for(DType::bf16, c.inner), "dgate_up");
-  launch(p, seed + 2, [&] { swiglu_backward_kernel<kBoxes>(backward, p, pointer<bf16>(gate_up)); });
+  launch(p, kThreads, seed + 2, [&] { swiglu_backward_kernel<kBoxes>(backward, p, pointer<bf16>(gate_up)); });
   test::expect_same(gate_up, dgate_up, "dgate_up in place");
 }
 
@@ -98,9 +105,9 @@ void run_linear(std::int64_t rows, std::int64_t inner, const std::vector<std::in
   auto reference = test::reference_context();
   const Tensor x = t.normal("x", DType::bf16, {rows, inner}), exact_x = t.copy_of(x, DType::f64);
   const EmulatedMap row_map = map_of(x);
-  EmulatedMap weight_maps[ops::kMostLinearParts];
-  LinearMaps maps{.rows = tensor_map_of(row_map), .weights = {}};
-  LinearParts parts{};
+  EmulatedMap weight_maps[ops::kMostLinearParts], y_maps[ops::kMostLinearParts];
+  LinearMaps maps{.rows = tensor_map_of(row_map), .weights = {}, .y = {}};
+  LinearWidths places{};
   Problem p{rows, 0, workers};
   std::vector<Tensor> got, want;
   for (std::size_t i = 0; i < widths.size(); ++i) {
@@ -111,13 +118,14 @@ void run_linear(std::int64_t rows, std::int64_t inner, const std::vector<std::in
     maps.weights[i] = tensor_map_of(weight_maps[i]);
     got.push_back(t.make(DType::bf16, {rows, width}));
     want.push_back(t.make(DType::f64, {rows, width}));
-    parts.y[i] = pointer<bf16>(got[i]);
-    parts.width[i] = static_cast<int>(width);
-    p.blocks += linear_blocks(parts.width[i]);
+    y_maps[i] = map_of(got[i], kWarpRows);
+    maps.y[i] = tensor_map_of(y_maps[i]);
+    places.of[i] = static_cast<int>(width);
+    p.blocks += linear_blocks(places.of[i]);
     ops::matmul(*reference, want[i], exact_x, t.copy_of(weight, DType::f64),
                 {.b = kTransposed ? ops::Transpose::yes : ops::Transpose::no});
   }
-  launch(p, seed, [&] { linear_group_kernel<kBoxes, kLines>(maps, parts, p); });
+  launch(p, kForwardThreads, seed, [&] { linear_group_kernel<kBoxes, kLines>(maps, places, p); });
   for (std::size_t i = 0; i < got.size(); ++i) {
     test::expect_close(got[i], want[i], test::tolerance_for(DType::bf16, inner), fmt::format("part {}", i));
   }
@@ -159,7 +167,7 @@ void run_gated_norm(std::int64_t rows, std::int64_t heads, std::int64_t inner, i
                            tensor_map_of(gate_map)};
   const GatedNorm norm{pointer<float>(weight), pointer<float>(inverse_rms), pointer<bf16>(dx),
                        pointer<bf16>(dgate), pointer<float>(sums)};
-  launch(p, seed, [&] { gated_norm_backward_kernel<kBoxes>(maps, p, norm); });
+  launch(p, kThreads, seed, [&] { gated_norm_backward_kernel<kBoxes>(maps, p, norm); });
   const auto limit = test::tolerance_for(DType::bf16, inner);
   test::expect_close(dx, want_dx, limit, "dx");
   test::expect_close(dgate, want_dgate, limit, "dgate");

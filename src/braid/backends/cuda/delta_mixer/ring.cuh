@@ -119,6 +119,7 @@ __global__ void __launch_bounds__(32 * kHalves * kMostWarps, 1)
     for (int r = 0; r < kRows; ++r) {
       state[r] = inside && first + r < s.dk ? load<kColumns>(held + r * s.dv) : Columns{};
     }
+    fence_shared_for_async();
     __syncthreads();  // the token is there, and all have read the state
     fetch(item.index + std::int64_t{stages} * blocks, turn.stage);
     Item next = item;

@@ -34,7 +34,8 @@ __device__ __forceinline__ void wait_for_phase(SharedAddress barrier, int parity
 }
 
 // Orders this thread's ordinary accesses to shared memory before later ones by the tensor cores and the copy
-// engine.
+// engine. Reads too: an arrival does not wait for loads that are still on their way, and a place given back
+// by it alone has been written again before they came (bench/results/h200.md).
 __device__ __forceinline__ void fence_shared_for_async() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
@@ -100,6 +101,28 @@ __device__ __forceinline__ void copy_box(SharedAddress to, const CUtensorMap& fr
       "%6, %7}], [%2];" ::"r"(to),
       "l"(&from), "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w), "r"(v)
       : "memory");
+}
+
+// From shared memory to the box of a tensor that begins at coordinates x, y; what of it lies outside of the
+// tensor is left out. Stores are the thread's own, in groups as cp.async's copies.
+__device__ __forceinline__ void store_box(const CUtensorMap& to, SharedAddress from, int x, int y) {
+  asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%2, %3}], [%1];" ::"l"(&to),
+               "r"(from), "r"(x), "r"(y)
+               : "memory");
+}
+__device__ __forceinline__ void store_box(const CUtensorMap& to, SharedAddress from, CachePolicy policy,
+                                          int x, int y) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.global.shared::cta.bulk_group.L2::cache_hint [%0, {%2, %3}], [%1], %4;" ::"l"(
+          &to),
+      "r"(from), "r"(x), "r"(y), "l"(policy)
+      : "memory");
+}
+__device__ __forceinline__ void commit_stores() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+// Until the stores of this thread's groups have read shared memory, which may then be written again, or end
+// with the block.
+__device__ __forceinline__ void wait_for_stores_to_read() {
+  asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
 }
 
 }  // namespace braid::cuda

@@ -133,5 +133,13 @@ __device__ __forceinline__ void block_barrier() {
 __device__ __forceinline__ void warpgroup_barrier(int group) {
   asm volatile("barrier.sync %0, 128;" ::"r"(group + 2) : "memory");
 }
+// A turn that two warpgroups pass to each other, by barriers 4 and 5: `group` waits until it has been passed
+// to it.
+__device__ __forceinline__ void wait_for_turn(int group) {
+  asm volatile("barrier.sync %0, 256;" ::"r"(group + 4) : "memory");
+}
+__device__ __forceinline__ void pass_turn_to(int group) {
+  asm volatile("barrier.arrive %0, 256;" ::"r"(group + 4) : "memory");
+}
 
 }  // namespace braid::cuda

@@ -98,16 +98,16 @@ __device__ __forceinline__ void wait_for_products(Registers&... registers) {
                  : BRAID_TILES_##tiles(d, 0)                                                   \
                  : "l"(x), "l"(y), "n"(static_cast<int>(kLines)), "n"(int{kAdd}));             \
   }
-#define BRAID_MULTIPLY(Packed, type)                                                        \
-  BRAID_MULTIPLY_REGISTERS(Packed, type, 4, "32", "%16,%17,%18,%19", "%20", "%21", "%22")   \
-  BRAID_MULTIPLY_REGISTERS(Packed, type, 8, "64", "%32,%33,%34,%35", "%36", "%37", "%38")   \
-  BRAID_MULTIPLY_REGISTERS(Packed, type, 12, "96", "%48,%49,%50,%51", "%52", "%53", "%54")  \
-  BRAID_MULTIPLY_REGISTERS(Packed, type, 16, "128", "%64,%65,%66,%67", "%68", "%69", "%70") \
-  BRAID_MULTIPLY_SHARED(Packed, type, 4, "32", "%16", "%17", "%18", "%19")                  \
-  BRAID_MULTIPLY_SHARED(Packed, type, 8, "64", "%32", "%33", "%34", "%35")                  \
-  BRAID_MULTIPLY_SHARED(Packed, type, 12, "96", "%48", "%49", "%50", "%51")                 \
-  BRAID_MULTIPLY_SHARED(Packed, type, 16, "128", "%64", "%65", "%66", "%67")                \
-  BRAID_MULTIPLY_SHARED(Packed, type, 32, "256", "%128", "%129", "%130", "%131")
+#define BRAID_MULTIPLY(Packed, type)                                                               \
+  BRAID_MULTIPLY_REGISTERS(Packed, type, 4, "32", "%16,%17,%18,%19", "%20", "%21", "%22")          \
+  BRAID_MULTIPLY_REGISTERS(Packed, type, 8, "64", "%32,%33,%34,%35", "%36", "%37", "%38")          \
+  BRAID_MULTIPLY_REGISTERS(Packed, type, 12, "96", "%48,%49,%50,%51", "%52", "%53", "%54")         \
+  BRAID_MULTIPLY_REGISTERS(Packed, type, 16, "128", "%64,%65,%66,%67", "%68", "%69", "%70")        \
+  BRAID_MULTIPLY_REGISTERS(Packed, type, 32, "256", "%128,%129,%130,%131", "%132", "%133", "%134") \
+  BRAID_MULTIPLY_SHARED(Packed, type, 4, "32", "%16", "%17", "%18", "%19")                         \
+  BRAID_MULTIPLY_SHARED(Packed, type, 8, "64", "%32", "%33", "%34", "%35")                         \
+  BRAID_MULTIPLY_SHARED(Packed, type, 12, "96", "%48", "%49", "%50", "%51")                        \
+  BRAID_MULTIPLY_SHARED(Packed, type, 16, "128", "%64", "%65", "%66", "%67")
 
 BRAID_MULTIPLY(PackedBf16, "bf16")
 BRAID_MULTIPLY(PackedHalf, "f16")

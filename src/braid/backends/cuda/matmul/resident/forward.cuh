@@ -6,41 +6,62 @@
 
 namespace braid::cuda::resident {
 
-// 64 columns of a warp's 16 rows, as left operands are, to rows of `out`, of which `rows` rows and `columns`
-// columns exist.
-__device__ __forceinline__ void store_columns(bf16* out, std::int64_t pitch, std::int64_t rows, int columns,
-                                              const std::uint32_t (&x)[4][4], int lane) {
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int row = lane / 4 + 8 * half;
-#pragma unroll
-    for (int group = 0; group < 2; ++group) {
-      const auto &first = x[2 * group], &second = x[2 * group + 1];
-      std::uint32_t packet[4] = {first[half], first[2 + half], second[half], second[2 + half]};
-      transpose_quad(packet, lane);
-      const int column = 32 * group + lane % 4 * 8;
-      if (row >= rows || column >= columns) continue;
-      *reinterpret_cast<uint4*>(out + row * pitch + column) = {packet[0], packet[1], packet[2], packet[3]};
-    }
-  }
-}
-
 // Of two values each.
 __device__ __forceinline__ std::uint32_t swiglu_pair(std::uint32_t gate, std::uint32_t up) {
   const float2 g = PackedBf16::unpack(gate), u = PackedBf16::unpack(up);
   return PackedBf16::pack(swiglu(g.x, u.x), swiglu(g.y, u.y));
 }
 
-// Shared memory of a kernel for rows of kBoxes boxes (64 kBoxes elements, zeros where the tensors end). Three
-// tiles: one for each group, and one on its way.
+// Shared memory of a kernel for rows of kBoxes boxes (64 kBoxes elements, zeros where the tensors end). A
+// tile's rows leave it for registers at once, so each group has one place for them; results leave by the copy
+// engine, from another.
 template <int kBoxes>
 struct ForwardLayout {
-  static constexpr int kStages = 3;
   static constexpr int kWeightBytes = kBoxes * 2 * kColumns * kLine;  // by box: both halves' lines
+  using Tiles = Ring<kGroups, kBoxes>;
+  static constexpr int kResultBytes = kColumnBoxes * kBoxBytes;  // of a group
   static constexpr int kRing = kWeightBytes;
-  static constexpr int kBarriers = kRing + Ring<kStages, kBoxes>::kBytes;
-  static constexpr int kBytes = kBarriers + 8 + Ring<kStages, kBoxes>::kBarrierBytes;
+  static constexpr int kResults = kRing + Tiles::kBytes;
+  static constexpr int kBarriers = kResults + kGroups * kResultBytes;
+  static constexpr int kBytes = kBarriers + 8 + Tiles::kBarrierBytes;
   static_assert(kBytes <= 227 * 1024);
+};
+
+// No warp of its own copies: with a ninth warp, one quarter of the multiprocessor would have three to share
+// its registers.
+inline constexpr int kForwardThreads = kGroups * kGroupThreads;
+
+// A half of a warp's 16 rows of results, as left operands are: 64 columns, then 64 more.
+using Half = std::uint32_t[kColumnBoxes][4][4];
+
+// One warp's way out: its rows of its group's place, from where its first lane has the copy engine store
+// them.
+struct Results {
+  SharedAddress place;  // the warp's rows in the first box
+  int lane;
+
+  // Calls store(where the first 64 columns are) with 16 rows of `x` there, and 64 more a box further.
+  template <class Store>
+  __device__ __forceinline__ void send(const Half& x, Store store) const {
+    end();
+    __syncwarp();
+#pragma unroll
+    for (int part = 0; part < kColumnBoxes; ++part) {
+      const Box box{place + static_cast<SharedAddress>(part * kBoxBytes)};
+#pragma unroll
+      for (int pair = 0; pair < 4; ++pair) store_matrices(box.rows_first(0, 2 * pair, lane), x[part][pair]);
+    }
+    fence_shared_for_async();
+    __syncwarp();
+    if (lane == 0) {
+      store(place);
+      commit_stores();
+    }
+  }
+  // Until what was sent has left the place.
+  __device__ __forceinline__ void end() const {
+    if (lane == 0) wait_for_stores_to_read();
+  }
 };
 
 // Rows times two halves, 128 columns each, of a weight: rows of (M, K), k along its lines, or columns of (K,
@@ -48,24 +69,24 @@ struct ForwardLayout {
 template <int kBoxes, Lines kLines>
 struct Forward {
   using L = ForwardLayout<kBoxes>;
-  // A half of a warp's 16 rows, as left operands are: 64 columns, then 64 more.
-  using Half = std::uint32_t[kColumnBoxes][4][4];
   static constexpr int kParts = 2 * kColumnBoxes;  // of 64 columns
   static constexpr bool kAlongK = kLines == Lines::along_k;
 
-  Problem p;
+  const CUtensorMap& rows;
   Share share;
   SharedAddress memory;
 
-  __device__ __forceinline__ explicit Forward(const Problem& problem)
-      : p(problem), share(problem), memory(shared_address(aligned_dynamic_shared())) {}
+  __device__ __forceinline__ Forward(const Problem& p, const CUtensorMap& map)
+      : rows(map), share(p), memory(shared_address(aligned_dynamic_shared())) {}
 
-  __device__ __forceinline__ Ring<L::kStages, kBoxes> ring() const {
+  __device__ __forceinline__ typename L::Tiles ring() const {
     return {memory + L::kRing, memory + L::kBarriers + 8};
   }
   __device__ __forceinline__ SharedAddress weights_here() const { return memory + L::kBarriers; }
   // The first row of warp `warp` in tile i.
-  __device__ __forceinline__ std::int64_t row(int i, int warp) const { return share.row(i) + warp % 4 * 16; }
+  __device__ __forceinline__ int row(int i, int warp) const {
+    return static_cast<int>(share.row(i)) + warp % 4 * kWarpRows;
+  }
 
   __device__ __forceinline__ void init() const {
     init_barrier(weights_here(), 1);
@@ -74,8 +95,8 @@ struct Forward {
   }
 
   // One thread's part; first, second: where the halves begin in the weight.
-  __device__ __forceinline__ void copy(const CUtensorMap& rows, const CUtensorMap& weight, int first,
-                                       int second) const {
+  __device__ __forceinline__ void begin(const CUtensorMap& weight, int first, int second) const {
+    for (int i = 0; i < kGroups; ++i) fetch(i);
     arrive_expecting(weights_here(), L::kWeightBytes);
     for (int part = 0; part < kParts; ++part) {
       const int at =
@@ -86,11 +107,12 @@ struct Forward {
                  kAlongK ? box * kBoxColumns : at, kAlongK ? at : box * kRows);
       }
     }
-    for (int i = 0; i < share.tiles; ++i) {
-      ring().open(i);
-      for (int box = 0; box < kBoxes; ++box) {
-        copy_box(ring().box(i, box), rows, ring().full(i), box * kBoxColumns, static_cast<int>(share.row(i)));
-      }
+  }
+  __device__ __forceinline__ void fetch(int i) const {
+    if (i >= share.tiles) return;
+    ring().open(i);
+    for (int box = 0; box < kBoxes; ++box) {
+      copy_box(ring().box(i, box), rows, ring().full(i), box * kBoxColumns, static_cast<int>(share.row(i)));
     }
   }
 
@@ -104,68 +126,104 @@ struct Forward {
     }
   }
 
-  // finish(i, the first half, the second), rounded, of every tile of this warp's group.
+  // x = tile i times the weights, when it is there. The groups' products take turns: side by side they would
+  // end side by side, and nothing would be multiplied while both store.
+  __device__ __forceinline__ void multiply(float (&x)[32][4], int i, int warp, int lane) const {
+    std::uint32_t left[4 * kBoxes][4];
+    ring().wait_full(i);
+#pragma unroll
+    for (int k = 0; k < 4 * kBoxes; ++k) {
+      Box{ring().box(i, k / 4)}.left(left[k], warp % 4 * kWarpRows, k % 4 * 2, lane);
+    }
+    fence_shared_for_async();
+    ring().release(i);
+    if (warp % 4 == 0 && lane == 0) fetch(i + kGroups);
+    if (i > 0) wait_for_turn(warp / 4);
+    begin_products(x, left);
+#pragma unroll
+    for (int k = 0; k < 4 * kBoxes; ++k) {
+      if (k > 0) {
+        multiply_async<kLines, true>(PackedBf16{}, x, left[k], weights(k));
+      } else {
+        multiply_async<kLines, false>(PackedBf16{}, x, left[k], weights(k));
+      }
+    }
+    commit_products();
+    if (i + 1 < share.tiles) pass_turn_to(1 - warp / 4);
+    wait_for_products<0>(x, left);
+  }
+
+  // finish(a tile's first row of this warp, the first half, the second, results) of every tile of this warp's
+  // group.
   template <class Finish>
-  __device__ __forceinline__ void compute(int warp, Finish finish) const {
+  __device__ __forceinline__ void compute(int warp, int lane, Finish finish) const {
+    const int place = L::kResults + warp / 4 * L::kResultBytes + warp % 4 * kWarpRows * kLine;
+    const Results results{memory + static_cast<SharedAddress>(place), lane};
     wait_for_phase(weights_here(), 0);
     for (int i = warp / 4; i < share.tiles; i += kGroups) {
       float x[32][4];
-      multiply_tile<kLines>(x, ring(), i, [&](int k) { return weights(k); });
+      multiply(x, i, warp, lane);
       Half first, second;
 #pragma unroll
       for (int pair = 0; pair < 4 * kColumnBoxes; ++pair) {
         pack_pair<PackedBf16>(first[pair / 4][pair % 4], x[2 * pair], x[2 * pair + 1]);
         pack_pair<PackedBf16>(second[pair / 4][pair % 4], x[16 + 2 * pair], x[16 + 2 * pair + 1]);
       }
-      finish(i, first, second);
+      finish(row(i, warp), first, second, results);
     }
+    results.end();
   }
 };
 
-// y (N, F) = silu(gate) ⊙ up, and, unless null, gate_up (N, 2F) = x · weightᵀ.
+// 128 columns of `to` from `column` on, of those that exist.
+template <class... Policy>
+__device__ __forceinline__ void store_half(const CUtensorMap& to, SharedAddress from, int column, int row,
+                                           Policy... policy) {
+#pragma unroll
+  for (int part = 0; part < kColumnBoxes; ++part) {
+    const SharedAddress at = from + static_cast<SharedAddress>(part * kBoxBytes);
+    store_box(to, at, policy..., column + part * kBoxColumns, row);
+  }
+}
+
+// y (N, F) = silu(gate) ⊙ up, and, if kept, gate_up (N, 2F) = x · weightᵀ.
 template <int kBoxes>
-__global__ void __launch_bounds__(kThreads, 1)
-    swiglu_linear_kernel(const __grid_constant__ Maps maps, Problem p, bf16* y, bf16* gate_up) {
+__global__ void __launch_bounds__(kForwardThreads, 1)
+    swiglu_linear_kernel(const __grid_constant__ Maps maps, Problem p, bool kept) {
   begin_early();
   using Block = Forward<kBoxes, Lines::along_k>;
-  using Half = typename Block::Half;
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const Block block(p);
+  const Block block(p, maps.rows);
   const int width = p.width(), column = block.share.place * kColumns;
-  if (threadIdx.x == 0) block.init();
-  __syncthreads();
-  if (warp == kCopier) {
-    if (lane == 0) block.copy(maps.rows, maps.weights, column, width + column);
-    return;
+  if (threadIdx.x == 0) {
+    block.init();
+    block.begin(maps.weights, column, width + column);
   }
-  block.compute(warp, [&](int i, const Half& gate, const Half& up) {
-    const std::int64_t row = block.row(i, warp), rows = p.rows - row;
-#pragma unroll
-    for (int part = 0; part < kColumnBoxes; ++part) {
-      const int at = column + part * kBoxColumns;
-      if (gate_up != nullptr) {
-        bf16* const kept = gate_up + row * 2 * width + at;
-        store_columns(kept, 2 * width, rows, kBoxColumns, gate[part], lane);
-        store_columns(kept + width, 2 * width, rows, kBoxColumns, up[part], lane);
-      }
-      std::uint32_t hidden[4][4];
-#pragma unroll
-      for (int pair = 0; pair < 4; ++pair) {
-#pragma unroll
-        for (int c = 0; c < 4; ++c) hidden[pair][c] = swiglu_pair(gate[part][pair][c], up[part][pair][c]);
-      }
-      store_columns(y + row * width + at, width, rows, kBoxColumns, hidden, lane);
+  __syncthreads();
+  const CachePolicy later = used_once();  // by the backward pass
+  block.compute(warp, lane, [&](int row, Half& gate, const Half& up, const Results& results) {
+    if (kept) {
+      results.send(gate, [&](SharedAddress at) { store_half(maps.gate_up, at, column, row, later); });
+      results.send(up, [&](SharedAddress at) { store_half(maps.gate_up, at, width + column, row, later); });
     }
+#pragma unroll
+    for (int pair = 0; pair < 4 * kColumnBoxes; ++pair) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        std::uint32_t& x = gate[pair / 4][pair % 4][c];
+        x = swiglu_pair(x, up[pair / 4][pair % 4][c]);
+      }
+    }
+    results.send(gate, [&](SharedAddress at) { store_half(maps.y, at, column, row); });
   });
 }
 
 // Several products of the same rows. A block has 256 columns of one of them, the last one's fewer.
 struct LinearMaps {
-  CUtensorMap rows, weights[ops::kMostLinearParts];
+  CUtensorMap rows, weights[ops::kMostLinearParts], y[ops::kMostLinearParts];
 };
-struct LinearParts {
-  bf16* y[ops::kMostLinearParts];
-  int width[ops::kMostLinearParts];
+struct LinearWidths {
+  int of[ops::kMostLinearParts];
 };
 __host__ __device__ constexpr int linear_blocks(int width) {
   return (width + 2 * kColumns - 1) / (2 * kColumns);
@@ -173,32 +231,26 @@ __host__ __device__ constexpr int linear_blocks(int width) {
 
 // y (N, M) = x · weightᵀ of weights (M, K), or x · weight of (K, M), for every part.
 template <int kBoxes, Lines kLines>
-__global__ void __launch_bounds__(kThreads, 1)
-    linear_group_kernel(const __grid_constant__ LinearMaps maps, const __grid_constant__ LinearParts parts,
+__global__ void __launch_bounds__(kForwardThreads, 1)
+    linear_group_kernel(const __grid_constant__ LinearMaps maps, const __grid_constant__ LinearWidths widths,
                         Problem p) {
   begin_early();
   using Block = Forward<kBoxes, kLines>;
-  using Half = typename Block::Half;
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const Block block(p);
+  const Block block(p, maps.rows);
   int part = 0, place = block.share.place;
-  while (place >= linear_blocks(parts.width[part])) place -= linear_blocks(parts.width[part++]);
-  const int width = parts.width[part], column = place * 2 * kColumns;
-  if (threadIdx.x == 0) block.init();
-  __syncthreads();
-  if (warp == kCopier) {
-    if (lane == 0) block.copy(maps.rows, maps.weights[part], column, column + kColumns);
-    return;
+  while (place >= linear_blocks(widths.of[part])) place -= linear_blocks(widths.of[part++]);
+  const int width = widths.of[part], column = place * 2 * kColumns;
+  if (threadIdx.x == 0) {
+    block.init();
+    block.begin(maps.weights[part], column, column + kColumns);
   }
-  bf16* const y = parts.y[part] + column;
-  block.compute(warp, [&](int i, const Half& first, const Half& second) {
-    const std::int64_t row = block.row(i, warp);
-#pragma unroll
-    for (int box = 0; box < Block::kParts; ++box) {
-      const int at = box * kBoxColumns;
-      const auto& x = box < kColumnBoxes ? first[box] : second[box - kColumnBoxes];
-      store_columns(y + row * width + at, width, p.rows - row, width - column - at, x, lane);
-    }
+  __syncthreads();
+  const CUtensorMap& y = maps.y[part];
+  block.compute(warp, lane, [&](int row, const Half& first, const Half& second, const Results& results) {
+    results.send(first, [&](SharedAddress at) { store_half(y, at, column, row); });
+    if (column + kColumns >= width) return;
+    results.send(second, [&](SharedAddress at) { store_half(y, at, column + kColumns, row); });
   });
 }
 

@@ -19,6 +19,8 @@ bool fits(std::int64_t rows, std::int64_t inner) {
 }
 
 CUtensorMap map_of(const ConstTensor& t) { return make_matrix_map(t, kBoxColumns, kRows); }
+// Of results, which leave by warps.
+CUtensorMap map_out(const Tensor& t) { return make_matrix_map(t, kBoxColumns, kWarpRows); }
 
 // As many workers as keep every multiprocessor's one block busy.
 Problem problem_of(const Context& ctx, std::int64_t rows, std::int64_t blocks) {
@@ -29,12 +31,12 @@ Problem problem_of(const Context& ctx, std::int64_t rows, std::int64_t blocks) {
 }
 
 template <class Kernel, class... Arguments>
-void launch(const Context& ctx, const char* op, Kernel kernel, int shared_bytes, const Problem& p,
-            const Arguments&... arguments) {
+void launch(const Context& ctx, const char* op, Kernel kernel, int threads, int shared_bytes,
+            const Problem& p, const Arguments&... arguments) {
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes), op);
   launch_early(ctx, op, kernel,
                {.grid = dim3(static_cast<unsigned>(p.blocks * p.workers)),
-                .threads = kThreads,
+                .threads = threads,
                 .shared_bytes = static_cast<std::size_t>(shared_bytes)},
                arguments...);
 }
@@ -54,20 +56,21 @@ bool resident_supports(const MatmulProblem& p) {
 }
 
 void matmul_resident(const Context& ctx, const MatmulProblem& p, std::span<const MatmulOperands> operands) {
-  LinearMaps maps{.rows = map_of(operands[0].a), .weights = {}};
-  LinearParts parts{};
+  LinearMaps maps{.rows = map_of(operands[0].a), .weights = {}, .y = {}};
+  LinearWidths widths{};
   std::int64_t blocks = 0;
   for (std::size_t i = 0; i < operands.size(); ++i) {
     maps.weights[i] = map_of(operands[i].b);
-    parts.y[i] = pointer<bf16>(operands[i].c);
-    parts.width[i] = static_cast<int>(operands[i].c.shape[1]);
-    blocks += linear_blocks(parts.width[i]);
+    maps.y[i] = map_out(operands[i].c);
+    widths.of[i] = static_cast<int>(operands[i].c.shape[1]);
+    blocks += linear_blocks(widths.of[i]);
   }
   const Problem problem = problem_of(ctx, p.rows, blocks);
   visit_boxes(p.inner, [&]<int kBoxes>() {
     const auto kernel = p.transpose_b ? linear_group_kernel<kBoxes, Lines::along_k>
                                       : linear_group_kernel<kBoxes, Lines::along_n>;
-    launch(ctx, "matmul", kernel, ForwardLayout<kBoxes>::kBytes, problem, maps, parts, problem);
+    launch(ctx, "matmul", kernel, kForwardThreads, ForwardLayout<kBoxes>::kBytes, problem, maps, widths,
+           problem);
   });
 }
 
@@ -79,20 +82,24 @@ bool resident_supports_beside(Arithmetic arithmetic, const ConstTensor& rows, co
 
 void swiglu_resident(const Context& ctx, Tensor y, Tensor gate_up, ConstTensor x, ConstTensor weight) {
   const Problem p = problem_of(ctx, y.shape[0], y.shape[1] / kColumns);
-  const Maps maps{.rows = map_of(x), .weights = map_of(weight), .gate_up = {}};
+  const bool kept = gate_up.defined();
+  const Maps maps{.rows = map_of(x),
+                  .weights = map_of(weight),
+                  .gate_up = kept ? map_out(gate_up) : CUtensorMap{},
+                  .y = map_out(y)};
   visit_boxes(x.shape[1], [&]<int kBoxes>() {
-    launch(ctx, "swiglu_linear", swiglu_linear_kernel<kBoxes>, ForwardLayout<kBoxes>::kBytes, p, maps, p,
-           pointer<bf16>(y), pointer<bf16>(gate_up));
+    launch(ctx, "swiglu_linear", swiglu_linear_kernel<kBoxes>, kForwardThreads, ForwardLayout<kBoxes>::kBytes,
+           p, maps, p, kept);
   });
 }
 
 void swiglu_backward_resident(const Context& ctx, Tensor dgate_up, ConstTensor dout, ConstTensor weight,
                               ConstTensor gate_up) {
   const Problem p = problem_of(ctx, dout.shape[0], weight.shape[1] / kColumns);
-  const Maps maps{.rows = map_of(dout), .weights = map_of(weight), .gate_up = map_of(gate_up)};
+  const Maps maps{.rows = map_of(dout), .weights = map_of(weight), .gate_up = map_of(gate_up), .y = {}};
   visit_boxes(dout.shape[1], [&]<int kBoxes>() {
-    launch(ctx, "swiglu_linear_backward", swiglu_backward_kernel<kBoxes>, BackwardLayout<kBoxes>::kBytes, p,
-           maps, p, pointer<bf16>(dgate_up));
+    launch(ctx, "swiglu_linear_backward", swiglu_backward_kernel<kBoxes>, kThreads,
+           BackwardLayout<kBoxes>::kBytes, p, maps, p, pointer<bf16>(dgate_up));
   });
 }
 
@@ -112,7 +119,7 @@ void gated_norm_backward_resident(Context& ctx, const GatedNormBackward& norm, c
                             .dgate = pointer<bf16>(norm.dgate),
                             .sums = pointer<float>(sums)};
   visit_boxes(dout.shape[1], [&]<int kBoxes>() {
-    launch(ctx, "gated_rms_norm_linear_backward", gated_norm_backward_kernel<kBoxes>,
+    launch(ctx, "gated_rms_norm_linear_backward", gated_norm_backward_kernel<kBoxes>, kThreads,
            BackwardLayout<kBoxes>::kBytes, p, maps, p, arguments);
   });
   add_column_sums(ctx, norm.dweight, sums);

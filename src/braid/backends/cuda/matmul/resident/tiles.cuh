@@ -15,6 +15,7 @@
 namespace braid::cuda::resident {
 
 inline constexpr int kRows = 64;      // that pass by together
+inline constexpr int kWarpRows = 16;  // of these
 inline constexpr int kColumns = 128;  // of a block: hidden ones, or half of a product's
 inline constexpr int kGroups = 2, kGroupThreads = 128, kCopier = kGroups * kGroupThreads / 32;  // a warp
 inline constexpr int kThreads = kGroups * kGroupThreads + 32;
@@ -29,7 +30,8 @@ inline constexpr int kMostInner = 4 * kBoxColumns;
 struct Maps {
   CUtensorMap rows;     // x, or dout: (N, K)
   CUtensorMap weights;  // (2F, K), or (K, F)
-  CUtensorMap gate_up;  // (N, 2F), of backward
+  CUtensorMap gate_up;  // (N, 2F): results of forward, where they are kept, and read by backward
+  CUtensorMap y;        // (N, F), of forward
 };
 
 struct Problem {
@@ -54,9 +56,9 @@ struct Share {
   __device__ __forceinline__ std::int64_t row(int i) const { return std::int64_t{first + i} * kRows; }
 };
 
-// Places for a block's tiles, the i-th one's is i % kStages: kBoxes boxes each. Group i % kGroups works on
-// tile i, and sees its own tiles' barriers alone: with one barrier to a place, a group could take the phase
-// before for that of a tile that is still on its way to the other group.
+// Places for a block's tiles, the i-th one's is i % kStages: kBoxes boxes each. Group i %
+// kGroups works on tile i, and sees its own tiles' barriers alone: with one barrier to a place, a group could
+// take the phase before for that of a tile that is still on its way to the other group.
 template <int kStages, int kBoxes>
 struct Ring {
   static constexpr int kBytes = kStages * kBoxes * kBoxBytes;

@@ -28,14 +28,14 @@ inline void copy_bulk(SharedAddress to, const void* from, int bytes, SharedAddre
 
 // What a CUtensorMap describes: five dimensions, the contiguous one first; strides in elements.
 struct EmulatedMap {
-  const bf16* data;
+  bf16* data;
   std::int64_t shape[5], stride[5];
   int box[5];
 };
 // Of a (rows, columns) matrix.
 inline EmulatedMap matrix_map(const bf16* data, std::int64_t rows, std::int64_t columns, int box_columns,
                               int box_rows) {
-  return {.data = data,
+  return {.data = const_cast<bf16*>(data),
           .shape = {columns, rows, 1, 1, 1},
           .stride = {1, columns, 0, 0, 0},
           .box = {box_columns, box_rows, 1, 1, 1}};
@@ -46,30 +46,55 @@ inline CUtensorMap tensor_map_of(const EmulatedMap& map) {
   std::memcpy(&opaque, &address, sizeof(address));
   return opaque;
 }
+inline const EmulatedMap& described_by(const CUtensorMap& opaque) {
+  const EmulatedMap* map = nullptr;
+  std::memcpy(&map, &opaque, sizeof(map));
+  return *map;
+}
+
+// Calls move(an element's place in shared memory, where the tensor has it; null outside) for all of a box,
+// and returns its bytes.
+template <class Move>
+int for_box(const EmulatedMap& map, SharedAddress begin, const std::int64_t (&corner)[5], Move move) {
+  int count = 1;
+  for (const int n : map.box) count *= n;
+  for (int i = 0; i < count; ++i) {
+    bool inside = true;
+    std::int64_t at = 0;
+    for (int d = 0, rest = i; d < 5; rest /= map.box[d++]) {
+      const std::int64_t c = corner[d] + rest % map.box[d];
+      inside = inside && c >= 0 && c < map.shape[d];
+      at += c * map.stride[d];
+    }
+    const SharedAddress place = begin + static_cast<SharedAddress>(2 * i);
+    const SharedAddress permuted = place ^ (place >> 7 & 7) << 4;  // packets, by the row
+    move(shared_pointer(permuted), inside ? map.data + at : nullptr);
+  }
+  return 2 * count;
+}
 
 inline void copy_box(SharedAddress to, const CUtensorMap& from, SharedAddress barrier, int x, int y, int z,
                      int w, int v) {
-  const EmulatedMap* map = nullptr;
-  std::memcpy(&map, &from, sizeof(map));
-  test::emulation::later([=] {
-    const std::int64_t corner[5] = {x, y, z, w, v};
-    int count = 1;
-    for (const int n : map->box) count *= n;
-    for (int i = 0; i < count; ++i) {
-      bool inside = true;
-      std::int64_t at = 0;
-      for (int d = 0, rest = i; d < 5; rest /= map->box[d++]) {
-        const std::int64_t c = corner[d] + rest % map->box[d];
-        inside = inside && c >= 0 && c < map->shape[d];
-        at += c * map->stride[d];
-      }
-      const bf16 value = inside ? map->data[at] : __float2bfloat16_rn(0);
-      const SharedAddress place = to + static_cast<SharedAddress>(2 * i);
-      std::memcpy(shared_pointer(place ^ (place >> 7 & 7) << 4), &value, 2);  // packets permuted by the row
-    }
-    test::emulation::deliver(barrier, 2 * count);
+  test::emulation::later([=, &map = described_by(from)] {
+    const int bytes = for_box(map, to, {x, y, z, w, v}, [](char* place, const bf16* element) {
+      const bf16 value = element != nullptr ? *element : __float2bfloat16_rn(0);
+      std::memcpy(place, &value, sizeof(value));
+    });
+    test::emulation::deliver(barrier, bytes);
   });
 }
+inline void store_box(const CUtensorMap& to, SharedAddress from, int x, int y) {
+  test::emulation::store_by_thread([=, &map = described_by(to)] {
+    for_box(map, from, {x, y, 0, 0, 0}, [](const char* place, bf16* element) {
+      if (element != nullptr) std::memcpy(element, place, sizeof(*element));
+    });
+  });
+}
+inline void store_box(const CUtensorMap& to, SharedAddress from, CachePolicy, int x, int y) {
+  store_box(to, from, x, y);
+}
+inline void commit_stores() { test::emulation::end_store_group(); }
+inline void wait_for_stores_to_read() { test::emulation::wait_for_store_groups(0); }
 
 inline void copy_box(SharedAddress to, const CUtensorMap& from, SharedAddress barrier, int x, int y) {
   copy_box(to, from, barrier, x, y, 0, 0, 0);

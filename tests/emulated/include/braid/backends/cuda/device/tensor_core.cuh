@@ -131,5 +131,7 @@ void block_barrier() {
   test::emulation::meet(1, kThreads);
 }
 inline void warpgroup_barrier(int group) { test::emulation::meet(group + 2, 128); }
+inline void wait_for_turn(int group) { test::emulation::meet(group + 4, 256); }
+inline void pass_turn_to(int group) { test::emulation::arrive_at(group + 4, 256); }
 
 }  // namespace braid::cuda
