@@ -29,6 +29,10 @@ void finish_groups(Groups& groups, unsigned pending) {
   }
 }
 
+struct Noted {
+  Access access;
+  std::uint32_t begin, end;
+};
 struct Fiber {
   ucontext_t context;
   std::vector<char> stack;
@@ -36,6 +40,7 @@ struct Fiber {
   bool arrived = false;       // at the cluster's barrier
   std::uint64_t arrival = 0;  // the phase in which it last did
   Groups copies, stores, products;
+  std::vector<Noted> noted;  // without a fence since
   std::uint64_t products_started = 0;
 };
 struct Exchange {
@@ -43,7 +48,7 @@ struct Exchange {
   Words words[32];
 };
 struct Barrier {
-  unsigned arrived = 0, generation = 0;
+  unsigned arrived = 0, generation = 0, threads = 0;  // threads: of this generation's arrivals
 };
 struct CountedBarrier {
   int arrivals, missing;
@@ -102,6 +107,7 @@ void start(Fiber& fiber) {
   fiber.done = fiber.arrived = false;
   fiber.copies.assign(1, {});
   fiber.stores.assign(1, {});
+  fiber.noted.clear();
   fiber.products.assign(1, {});
   fiber.products_started = 0;
   getcontext(&fiber.context);
@@ -182,6 +188,16 @@ void settle(CountedBarrier& barrier) {
   ++barrier.phase;
 }
 
+template <class Which>
+bool any_noted(std::uint32_t address, std::uint32_t bytes, Which which) {
+  for (const Fiber& f : fibers()) {
+    for (const Noted& n : f.noted) {
+      if (which(n.access) && n.begin < address + bytes && address < n.end) return true;
+    }
+  }
+  return false;
+}
+
 void now_or_later(Groups& groups, std::function<void()> copy) {
   if (machine.copy_order() % 2 == 0) return copy();
   groups.back().push_back(std::move(copy));
@@ -257,6 +273,10 @@ void exchange(const Words& mine, Words (&all)[32]) {
 void arrive_at(int which, unsigned threads) {
   Barrier& barrier = machine.barriers[rank()][which];
   machine.moved = true;
+  if (barrier.arrived == 0) barrier.threads = threads;
+  if (barrier.threads != threads) {
+    throw std::runtime_error("emulation: threads of a named barrier do not agree how many they are");
+  }
   if (++barrier.arrived == threads) {
     barrier.arrived = 0;
     ++barrier.generation;
@@ -297,6 +317,22 @@ void deliver(std::uint32_t address, int bytes) {
 bool passed(std::uint32_t address, int parity) { return counted(address).phase % 2 != parity; }
 
 void later(std::function<void()> copy) { machine.copies.push_back(std::move(copy)); }
+
+void note(Access access, std::uint32_t address, std::uint32_t bytes) {
+  if (machine.counted.empty()) return;  // no copy engine is at work
+  mine().noted.push_back({access, address, address + bytes});
+}
+void fence() { mine().noted.clear(); }
+void overwrite(std::uint32_t address, std::uint32_t bytes) {
+  if (any_noted(address, bytes, [](Access) { return true; })) {
+    throw std::runtime_error("emulation: the copy engine writes where a thread's access has had no fence");
+  }
+}
+void read_back(std::uint32_t address, std::uint32_t bytes) {
+  if (any_noted(address, bytes, [](Access access) { return access == Access::store; })) {
+    throw std::runtime_error("emulation: the copy engine reads what a thread stored without a fence");
+  }
+}
 
 void copy_by_thread(std::function<void()> copy) { now_or_later(mine().copies, std::move(copy)); }
 void end_group() { mine().copies.emplace_back(); }

@@ -5,7 +5,8 @@
 // functions are one instruction of PTX each, written for this machine; a test compiles a kernel's header
 // against them. The blocks of a cluster run together, each with its own dynamic shared memory.
 //
-// What it cannot see: races between threads between two such points, memory ordering, bank conflicts, time.
+// What it cannot see: races between threads between two such points, memory ordering but for what the copy
+// engine writes over, bank conflicts, time.
 #pragma once
 #include <cuda.h>
 #include <cuda_bf16.h>
@@ -80,6 +81,16 @@ void deliver(std::uint32_t address, int bytes);
 bool passed(std::uint32_t address, int parity);
 // Does `copy` at some later time.
 void later(std::function<void()> copy);
+
+// What a thread loads may still be on its way when it arrives at a barrier, and what it stores not yet be
+// there for the copy engine. So both are noted, by the functions of include/ that access shared memory, until
+// the thread's next fence; the copy engine throws where it writes over anything noted, or reads what was
+// stored.
+enum class Access { load, store };
+void note(Access access, std::uint32_t address, std::uint32_t bytes);
+void fence();
+void overwrite(std::uint32_t address, std::uint32_t bytes);
+void read_back(std::uint32_t address, std::uint32_t bytes);
 
 // wgmma, whose products are the thread's own: they are done in order, at once or when the thread waits for
 // their group, the same in all threads of a warp.

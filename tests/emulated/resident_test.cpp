@@ -27,10 +27,10 @@ EmulatedMap map_of(const ConstTensor& t, int box_rows = kRows) {
 }
 
 // Blocks run in random order.
-template <class Kernel>
-void launch(const Problem& p, int threads, std::uint64_t seed, const Kernel& kernel) {
+template <class Layout, class Kernel>
+void launch(const Problem& p, std::uint64_t seed, const Kernel& kernel) {
   test::emulation::Launch l{.blocks = std::vector<unsigned>(static_cast<std::size_t>(p.blocks * p.workers)),
-                            .threads = static_cast<unsigned>(threads),
+                            .threads = Layout::kThreads,
                             .seed = seed};
   std::iota(l.blocks.begin(), l.blocks.end(), 0U);
   std::mt19937_64 random(seed);
@@ -63,9 +63,13 @@ void run(const Case& c, std::uint64_t seed) {
                      .y = tensor_map_of(y_map)};
   auto limit = test::tolerance_for(DType::bf16, c.inner);
   limit.relative_rms *= 1.75;  // gate and up are rounded too
+  t.set(gate_up, 0, 77);
   for (const bool kept : {false, true}) {
-    launch(p, kForwardThreads, seed, [&] { swiglu_linear_kernel<kBoxes>(forward, p, kept); });
+    launch<ForwardLayout<kBoxes>>(p, seed, [&] { swiglu_linear_kernel<kBoxes>(forward, p, kept); });
     test::expect_close(y, want_y, limit, "y");
+    if (!kept) {
+      EXPECT_EQ(static_cast<float>(pointer<bf16>(gate_up)[0]), 77) << "gate_up is left alone";
+    }
     for (std::int64_t i = 0; i < y.count() && !kept; ++i) t.set(y, i, 77);
   }
   test::expect_close(gate_up, want_kept, test::tolerance_for(DType::bf16, c.inner), "gate_up");
@@ -78,10 +82,11 @@ void run(const Case& c, std::uint64_t seed) {
                       .weights = tensor_map_of(downs),
                       .gate_up = tensor_map_of(gates),
                       .y = {}};
-  launch(p, kThreads, seed + 1,
-         [&] { swiglu_backward_kernel<kBoxes>(backward, p, pointer<bf16>(dgate_up)); });
+  launch<BackwardLayout<kBoxes>>(
+      p, seed + 1, [&] { swiglu_backward_kernel<kBoxes>(backward, p, pointer<bf16>(dgate_up)); });
   test::expect_close(dgate_up, want, test::tolerance_for(DType::bf16, c.inner), "dgate_up");
-  launch(p, kThreads, seed + 2, [&] { swiglu_backward_kernel<kBoxes>(backward, p, pointer<bf16>(gate_up)); });
+  launch<BackwardLayout<kBoxes>>(
+      p, seed + 2, [&] { swiglu_backward_kernel<kBoxes>(backward, p, pointer<bf16>(gate_up)); });
   test::expect_same(gate_up, dgate_up, "dgate_up in place");
 }
 
@@ -107,7 +112,7 @@ void run_linear(std::int64_t rows, std::int64_t inner, const std::vector<std::in
   const EmulatedMap row_map = map_of(x);
   EmulatedMap weight_maps[ops::kMostLinearParts], y_maps[ops::kMostLinearParts];
   LinearMaps maps{.rows = tensor_map_of(row_map), .weights = {}, .y = {}};
-  LinearWidths places{};
+  LinearWidths part_widths{};
   Problem p{rows, 0, workers};
   std::vector<Tensor> got, want;
   for (std::size_t i = 0; i < widths.size(); ++i) {
@@ -120,12 +125,12 @@ void run_linear(std::int64_t rows, std::int64_t inner, const std::vector<std::in
     want.push_back(t.make(DType::f64, {rows, width}));
     y_maps[i] = map_of(got[i], kWarpRows);
     maps.y[i] = tensor_map_of(y_maps[i]);
-    places.of[i] = static_cast<int>(width);
-    p.blocks += linear_blocks(places.of[i]);
+    part_widths.of[i] = static_cast<int>(width);
+    p.blocks += linear_blocks(part_widths.of[i]);
     ops::matmul(*reference, want[i], exact_x, t.copy_of(weight, DType::f64),
                 {.b = kTransposed ? ops::Transpose::yes : ops::Transpose::no});
   }
-  launch(p, kForwardThreads, seed, [&] { linear_group_kernel<kBoxes, kLines>(maps, places, p); });
+  launch<ForwardLayout<kBoxes>>(p, seed, [&] { linear_group_kernel<kBoxes, kLines>(maps, part_widths, p); });
   for (std::size_t i = 0; i < got.size(); ++i) {
     test::expect_close(got[i], want[i], test::tolerance_for(DType::bf16, inner), fmt::format("part {}", i));
   }
@@ -167,7 +172,7 @@ void run_gated_norm(std::int64_t rows, std::int64_t heads, std::int64_t inner, i
                            tensor_map_of(gate_map)};
   const GatedNorm norm{pointer<float>(weight), pointer<float>(inverse_rms), pointer<bf16>(dx),
                        pointer<bf16>(dgate), pointer<float>(sums)};
-  launch(p, kThreads, seed, [&] { gated_norm_backward_kernel<kBoxes>(maps, p, norm); });
+  launch<BackwardLayout<kBoxes>>(p, seed, [&] { gated_norm_backward_kernel<kBoxes>(maps, p, norm); });
   const auto limit = test::tolerance_for(DType::bf16, inner);
   test::expect_close(dx, want_dx, limit, "dx");
   test::expect_close(dgate, want_dgate, limit, "dgate");
@@ -188,6 +193,45 @@ TEST(EmulatedResident, GatedNormBesideItsProduct) {
   run_gated_norm<2>(64, 1, 8, 3);
   for (const std::uint64_t seed : {1, 3, 9}) run_gated_norm<4>(600, 1, 256, 1, seed);
   run_gated_norm<4>(333, 2, 200, 2);
+}
+
+// A place that is given back, or sent, without a fence.
+TEST(EmulatedResident, MissingFencesShow) {
+  using test::emulation::Launch, test::emulation::run;
+  const Launch one{.blocks = {0}, .threads = 32, .seed = 1};
+  test::TestTensors t(1, DType::bf16);
+  const Tensor x = t.zeros(DType::bf16, {kRows, kBoxColumns});
+  const EmulatedMap map = map_of(x);
+  const CUtensorMap opaque = tensor_map_of(map);
+  __shared__ std::uint64_t barrier;
+  const SharedAddress at = shared_address(&barrier);
+  const auto kernel = [&](bool reads, bool writes, bool fences) {
+    return [=, &opaque] {
+      const SharedAddress place = shared_address(aligned_dynamic_shared());
+      const bool first = threadIdx.x == 0;
+      if (first) init_barrier(at, 1);
+      __syncthreads();
+      std::uint32_t values[4] = {};
+      if (reads) load_matrices(values, place + threadIdx.x * 16);
+      if (writes) store_matrices(place + threadIdx.x * 16, values);
+      if (fences) fence_shared_for_async();
+      __syncthreads();
+      if (first && writes) {
+        store_box(opaque, place, 0, 0);
+        commit_stores();
+        wait_for_stores_to_read();
+      }
+      if (first && reads) {
+        arrive_expecting(at, kBoxBytes);
+        copy_box(place, opaque, at, 0, 0);
+      }
+      if (reads) wait_for_phase(at, 0);
+    };
+  };
+  run(one, kernel(true, false, true));
+  run(one, kernel(false, true, true));
+  EXPECT_THROW(run(one, kernel(true, false, false)), std::runtime_error) << "a load on its way";
+  EXPECT_THROW(run(one, kernel(false, true, false)), std::runtime_error) << "a store on its way";
 }
 
 }  // namespace

@@ -147,7 +147,7 @@ __device__ __forceinline__ void take_tile(const StreamArguments& a, const Proble
   } else {
     softmax.template take<true>(keys, values, factor, lane, sees);
   }
-  if (puts) fence_shared_for_async();
+  fence_shared_for_async();
   __syncwarp();
   if (lane == 0) arrive(ring.empty + turn.stage * 8);
 }

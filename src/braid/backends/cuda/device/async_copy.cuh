@@ -1,5 +1,5 @@
-// Copies by the copy engine from global to shared memory, and the barriers in shared memory on which they and
-// their readers meet; one function per instruction.
+// Copies by the copy engine from global to shared memory and back, and the barriers in shared memory on which
+// those copies and their readers meet; one function per instruction.
 #pragma once
 #include <cuda.h>
 

@@ -134,7 +134,7 @@ __device__ __forceinline__ void warpgroup_barrier(int group) {
   asm volatile("barrier.sync %0, 128;" ::"r"(group + 2) : "memory");
 }
 // A turn that two warpgroups pass to each other, by barriers 4 and 5: `group` waits until it has been passed
-// to it.
+// to it. (A barrier named in a register takes all sixteen from the block's multiprocessor.)
 __device__ __forceinline__ void wait_for_turn(int group) {
   asm volatile("barrier.sync %0, 256;" ::"r"(group + 4) : "memory");
 }

@@ -67,22 +67,6 @@ __device__ __forceinline__ void pack_pair(std::uint32_t (&a)[4], const float (&c
   a[3] = Packed::pack(c1[2] * factor, c1[3] * factor);
 }
 
-// Each lane of a quad has two neighbouring columns of four 8-column tiles in x; then all eight of tile
-// `lane % 4`.
-__device__ __forceinline__ void transpose_quad(std::uint32_t (&x)[4], int lane) {
-#pragma unroll
-  for (int bit = 1; bit < 4; bit *= 2) {
-    const bool upper = (lane & bit) != 0;
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int low = bit == 1 ? 2 * i : i, high = low + bit;
-      const std::uint32_t got = __shfl_xor_sync(0xffffffffU, upper ? x[low] : x[high], bit);
-      x[low] = upper ? got : x[low];
-      x[high] = upper ? x[high] : got;
-    }
-  }
-}
-
 // A tile in slabs of 32 columns, each kRows lines of 64 bytes, for products that read either index of the
 // matrix along its lines (wgmma.cuh). `base` is a multiple of 512.
 template <int kRows, int kWidth>

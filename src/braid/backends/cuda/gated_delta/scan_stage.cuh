@@ -67,8 +67,8 @@ struct StageRing {
     publish_barriers();
   }
   __device__ __forceinline__ void wait_full(int i) const { wait_for_phase(full(i), i / kStages % 2); }
-  // By every thread of the warpgroup, when it and its products have read the stage. (One lane could do it for
-  // its warp, but compute-sanitizer's racecheck does not see that __syncwarp orders the others' reads.)
+  // By every thread of the warpgroup, when it and its products have read the stage: what was loaded must have
+  // been used, since an arrival does not wait for loads on their way.
   __device__ __forceinline__ void release(int i) const { arrive(empty(i)); }
   __device__ __forceinline__ const float* scalars(int i) const {
     return reinterpret_cast<const float*>(stage(i) + GroupStage<kWidth>::kScalarRows);

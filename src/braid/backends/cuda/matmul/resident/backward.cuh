@@ -28,8 +28,12 @@ __device__ __forceinline__ void swiglu_backward_pair(std::uint32_t& gate, std::u
   up = PackedBf16::pack(first.up, second.up);
 }
 
+// Two groups, and a warp that copies.
+inline constexpr int kCopier = kGroups * kGroupThreads / 32;
+
 template <int kBoxes>
 struct BackwardLayout {
+  static constexpr int kThreads = 32 * (kCopier + 1);
   static constexpr int kStages = 2, kPairStages = 3, kPairBoxes = 2 * kColumnBoxes;
   static constexpr int kWeightBytes = kBoxes * kColumnBoxes * kBoxBytes;  // by box of columns: all lines
   static constexpr int kRing = kWeightBytes;
@@ -102,6 +106,25 @@ struct Backward {
     }
   }
 
+  // x = tile i times the weights, when it is there.
+  __device__ __forceinline__ void multiply(float (&x)[16][4], int i) const {
+    ring().wait_full(i);
+    begin_products(x);
+#pragma unroll
+    for (int k = 0; k < 4 * kBoxes; ++k) {
+      const std::uint64_t a =
+          matrix_descriptor(ring().box(i, k / 4) + k % 4 * 32, 0, 8 * kLine, RowSwizzle::bytes128);
+      if (k > 0) {
+        multiply_async<Lines::along_n, true>(PackedBf16{}, x, a, weight_lines<kBoxes>(memory, k));
+      } else {
+        multiply_async<Lines::along_n, false>(PackedBf16{}, x, a, weight_lines<kBoxes>(memory, k));
+      }
+    }
+    commit_products();
+    wait_for_products<0>(x);
+    ring().release(i);
+  }
+
   // finish(i, the product's accumulators) of every tile of this warp's group, with its pair there; it leaves
   // gradients in the pair's place, and has them stored.
   template <class Finish>
@@ -109,7 +132,7 @@ struct Backward {
     wait_for_phase(weights_here(), 0);
     for (int i = warp / 4; i < share.tiles; i += kGroups) {
       float x[16][4];
-      multiply_tile<Lines::along_n>(x, ring(), i, [&](int k) { return weight_lines<kBoxes>(memory, k); });
+      multiply(x, i);
       pairs().wait_full(i);
       finish(i, x);
       fence_shared_for_async();
@@ -134,7 +157,7 @@ struct Backward {
 
 // dgate_up (N, 2F): the gradient of gate_up, where that of silu(gate) ⊙ up is dout · weight.
 template <int kBoxes>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(BackwardLayout<kBoxes>::kThreads, 1)
     swiglu_backward_kernel(const __grid_constant__ Maps maps, Problem p, bf16* dgate_up) {
   begin_early();
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
@@ -275,7 +298,7 @@ struct GatedNormRows {
 
 // dx and dgate (N, heads · 128) of gated norms whose results' gradient is dout · weight.
 template <int kBoxes>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(BackwardLayout<kBoxes>::kThreads, 1)
     gated_norm_backward_kernel(const __grid_constant__ GatedNormMaps maps, Problem p, GatedNorm norm) {
   begin_early();
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;

@@ -17,6 +17,9 @@ __device__ __forceinline__ std::uint32_t swiglu_pair(std::uint32_t gate, std::ui
 // engine, from another.
 template <int kBoxes>
 struct ForwardLayout {
+  // No warp of its own copies: with a ninth warp, one quarter of the multiprocessor would have three to share
+  // its registers.
+  static constexpr int kThreads = kGroups * kGroupThreads;
   static constexpr int kWeightBytes = kBoxes * 2 * kColumns * kLine;  // by box: both halves' lines
   using Tiles = Ring<kGroups, kBoxes>;
   static constexpr int kResultBytes = kColumnBoxes * kBoxBytes;  // of a group
@@ -27,11 +30,7 @@ struct ForwardLayout {
   static_assert(kBytes <= 227 * 1024);
 };
 
-// No warp of its own copies: with a ninth warp, one quarter of the multiprocessor would have three to share
-// its registers.
-inline constexpr int kForwardThreads = kGroups * kGroupThreads;
-
-// A half of a warp's 16 rows of results, as left operands are: 64 columns, then 64 more.
+// 128 of the 256 columns of a warp's 16 rows of results, as left operands are: 64, then 64 more.
 using Half = std::uint32_t[kColumnBoxes][4][4];
 
 // One warp's way out: its rows of its group's place, from where its first lane has the copy engine store
@@ -135,9 +134,6 @@ struct Forward {
     for (int k = 0; k < 4 * kBoxes; ++k) {
       Box{ring().box(i, k / 4)}.left(left[k], warp % 4 * kWarpRows, k % 4 * 2, lane);
     }
-    fence_shared_for_async();
-    ring().release(i);
-    if (warp % 4 == 0 && lane == 0) fetch(i + kGroups);
     if (i > 0) wait_for_turn(warp / 4);
     begin_products(x, left);
 #pragma unroll
@@ -151,6 +147,9 @@ struct Forward {
     commit_products();
     if (i + 1 < share.tiles) pass_turn_to(1 - warp / 4);
     wait_for_products<0>(x, left);
+    fence_shared_for_async();
+    ring().release(i);
+    if (warp % 4 == 0 && lane == 0) fetch(i + kGroups);
   }
 
   // finish(a tile's first row of this warp, the first half, the second, results) of every tile of this warp's
@@ -188,7 +187,7 @@ __device__ __forceinline__ void store_half(const CUtensorMap& to, SharedAddress 
 
 // y (N, F) = silu(gate) ⊙ up, and, if kept, gate_up (N, 2F) = x · weightᵀ.
 template <int kBoxes>
-__global__ void __launch_bounds__(kForwardThreads, 1)
+__global__ void __launch_bounds__(ForwardLayout<kBoxes>::kThreads, 1)
     swiglu_linear_kernel(const __grid_constant__ Maps maps, Problem p, bool kept) {
   begin_early();
   using Block = Forward<kBoxes, Lines::along_k>;
@@ -200,11 +199,11 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
     block.begin(maps.weights, column, width + column);
   }
   __syncthreads();
-  const CachePolicy later = used_once();  // by the backward pass
+  const CachePolicy once = used_once();  // gate and up, and not before the backward pass
   block.compute(warp, lane, [&](int row, Half& gate, const Half& up, const Results& results) {
     if (kept) {
-      results.send(gate, [&](SharedAddress at) { store_half(maps.gate_up, at, column, row, later); });
-      results.send(up, [&](SharedAddress at) { store_half(maps.gate_up, at, width + column, row, later); });
+      results.send(gate, [&](SharedAddress at) { store_half(maps.gate_up, at, column, row, once); });
+      results.send(up, [&](SharedAddress at) { store_half(maps.gate_up, at, width + column, row, once); });
     }
 #pragma unroll
     for (int pair = 0; pair < 4 * kColumnBoxes; ++pair) {
@@ -231,7 +230,7 @@ __host__ __device__ constexpr int linear_blocks(int width) {
 
 // y (N, M) = x · weightᵀ of weights (M, K), or x · weight of (K, M), for every part.
 template <int kBoxes, Lines kLines>
-__global__ void __launch_bounds__(kForwardThreads, 1)
+__global__ void __launch_bounds__(ForwardLayout<kBoxes>::kThreads, 1)
     linear_group_kernel(const __grid_constant__ LinearMaps maps, const __grid_constant__ LinearWidths widths,
                         Problem p) {
   begin_early();

@@ -30,14 +30,15 @@ Problem problem_of(const Context& ctx, std::int64_t rows, std::int64_t blocks) {
           .workers = static_cast<int>(std::clamp<std::int64_t>(most, 1, ceil_div(rows, kRows)))};
 }
 
-template <class Kernel, class... Arguments>
-void launch(const Context& ctx, const char* op, Kernel kernel, int threads, int shared_bytes,
-            const Problem& p, const Arguments&... arguments) {
-  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes), op);
+template <class Layout, class Kernel, class... Arguments>
+void launch(const Context& ctx, const char* op, Kernel kernel, const Problem& p,
+            const Arguments&... arguments) {
+  constexpr int kSharedBytes = Layout::kBytes;
+  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes), op);
   launch_early(ctx, op, kernel,
                {.grid = dim3(static_cast<unsigned>(p.blocks * p.workers)),
-                .threads = threads,
-                .shared_bytes = static_cast<std::size_t>(shared_bytes)},
+                .threads = Layout::kThreads,
+                .shared_bytes = std::size_t{kSharedBytes}},
                arguments...);
 }
 
@@ -69,8 +70,7 @@ void matmul_resident(const Context& ctx, const MatmulProblem& p, std::span<const
   visit_boxes(p.inner, [&]<int kBoxes>() {
     const auto kernel = p.transpose_b ? linear_group_kernel<kBoxes, Lines::along_k>
                                       : linear_group_kernel<kBoxes, Lines::along_n>;
-    launch(ctx, "matmul", kernel, kForwardThreads, ForwardLayout<kBoxes>::kBytes, problem, maps, widths,
-           problem);
+    launch<ForwardLayout<kBoxes>>(ctx, "matmul", kernel, problem, maps, widths, problem);
   });
 }
 
@@ -88,8 +88,7 @@ void swiglu_resident(const Context& ctx, Tensor y, Tensor gate_up, ConstTensor x
                   .gate_up = kept ? map_out(gate_up) : CUtensorMap{},
                   .y = map_out(y)};
   visit_boxes(x.shape[1], [&]<int kBoxes>() {
-    launch(ctx, "swiglu_linear", swiglu_linear_kernel<kBoxes>, kForwardThreads, ForwardLayout<kBoxes>::kBytes,
-           p, maps, p, kept);
+    launch<ForwardLayout<kBoxes>>(ctx, "swiglu_linear", swiglu_linear_kernel<kBoxes>, p, maps, p, kept);
   });
 }
 
@@ -98,8 +97,8 @@ void swiglu_backward_resident(const Context& ctx, Tensor dgate_up, ConstTensor d
   const Problem p = problem_of(ctx, dout.shape[0], weight.shape[1] / kColumns);
   const Maps maps{.rows = map_of(dout), .weights = map_of(weight), .gate_up = map_of(gate_up), .y = {}};
   visit_boxes(dout.shape[1], [&]<int kBoxes>() {
-    launch(ctx, "swiglu_linear_backward", swiglu_backward_kernel<kBoxes>, kThreads,
-           BackwardLayout<kBoxes>::kBytes, p, maps, p, pointer<bf16>(dgate_up));
+    launch<BackwardLayout<kBoxes>>(ctx, "swiglu_linear_backward", swiglu_backward_kernel<kBoxes>, p, maps, p,
+                                   pointer<bf16>(dgate_up));
   });
 }
 
@@ -119,8 +118,8 @@ void gated_norm_backward_resident(Context& ctx, const GatedNormBackward& norm, c
                             .dgate = pointer<bf16>(norm.dgate),
                             .sums = pointer<float>(sums)};
   visit_boxes(dout.shape[1], [&]<int kBoxes>() {
-    launch(ctx, "gated_rms_norm_linear_backward", gated_norm_backward_kernel<kBoxes>, kThreads,
-           BackwardLayout<kBoxes>::kBytes, p, maps, p, arguments);
+    launch<BackwardLayout<kBoxes>>(ctx, "gated_rms_norm_linear_backward", gated_norm_backward_kernel<kBoxes>,
+                                   p, maps, p, arguments);
   });
   add_column_sums(ctx, norm.dweight, sums);
 }

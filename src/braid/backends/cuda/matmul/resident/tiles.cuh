@@ -17,8 +17,7 @@ namespace braid::cuda::resident {
 inline constexpr int kRows = 64;      // that pass by together
 inline constexpr int kWarpRows = 16;  // of these
 inline constexpr int kColumns = 128;  // of a block: hidden ones, or half of a product's
-inline constexpr int kGroups = 2, kGroupThreads = 128, kCopier = kGroups * kGroupThreads / 32;  // a warp
-inline constexpr int kThreads = kGroups * kGroupThreads + 32;
+inline constexpr int kGroups = 2, kGroupThreads = 128;
 
 // The copy engine's boxes: 64 columns, a line of 128 bytes, by 64 rows.
 inline constexpr int kBoxColumns = 64, kLine = kBoxColumns * 2, kBoxBytes = kRows * kLine;
@@ -56,14 +55,13 @@ struct Share {
   __device__ __forceinline__ std::int64_t row(int i) const { return std::int64_t{first + i} * kRows; }
 };
 
-// Places for a block's tiles, the i-th one's is i % kStages: kBoxes boxes each. Group i %
-// kGroups works on tile i, and sees its own tiles' barriers alone: with one barrier to a place, a group could
-// take the phase before for that of a tile that is still on its way to the other group.
+// Places for a block's tiles, the i-th one's is i % kStages: kBoxes boxes each. Group i % kGroups works on
+// tile i, and sees its own tiles' barriers alone: with one barrier to a place that groups share, a group
+// could take the phase before for that of a tile that is still on its way to the other group.
 template <int kStages, int kBoxes>
 struct Ring {
   static constexpr int kBytes = kStages * kBoxes * kBoxBytes;
-  static constexpr int kBoxCount = kBoxes;
-  static constexpr int kTurns = kStages * kGroups;  // tiles after which place and group come again together
+  static constexpr int kTurns = kStages * kGroups;  // barriers: place and group come again together by then
   static constexpr int kBarrierBytes = (kTurns + kStages) * 8;
   SharedAddress places, barriers;
 
@@ -90,27 +88,6 @@ struct Ring {
   // By every thread of the group that the tile was for.
   __device__ __forceinline__ void release(int i) const { arrive(empty(i)); }
 };
-
-// x = tile i times the weights, when it is there; weights(k): the k-th 16 of k, of all columns.
-template <Lines kLines, int kTiles, class AnyRing, class Weights>
-__device__ __forceinline__ void multiply_tile(float (&x)[kTiles][4], const AnyRing& ring, int i,
-                                              Weights weights) {
-  ring.wait_full(i);
-  begin_products(x);
-#pragma unroll
-  for (int k = 0; k < 4 * AnyRing::kBoxCount; ++k) {
-    const std::uint64_t a =
-        matrix_descriptor(ring.box(i, k / 4) + k % 4 * 32, 0, 8 * kLine, RowSwizzle::bytes128);
-    if (k > 0) {
-      multiply_async<kLines, true>(PackedBf16{}, x, a, weights(k));
-    } else {
-      multiply_async<kLines, false>(PackedBf16{}, x, a, weights(k));
-    }
-  }
-  commit_products();
-  wait_for_products<0>(x);
-  ring.release(i);
-}
 
 // Weights whose lines run along their columns: boxes of 64 columns, each with all lines.
 template <int kBoxes>

@@ -14,13 +14,14 @@ inline void arrive_expecting(SharedAddress barrier, int bytes) { test::emulation
 inline void wait_for_phase(SharedAddress barrier, int parity) {
   while (!test::emulation::passed(barrier, parity)) test::emulation::give_way();
 }
-inline void fence_shared_for_async() {}
+inline void fence_shared_for_async() { test::emulation::fence(); }
 
 inline void copy_bulk(SharedAddress to, const void* from, int bytes, SharedAddress barrier, CachePolicy) {
   if (to % 16 != 0 || reinterpret_cast<std::uintptr_t>(from) % 16 != 0 || bytes % 16 != 0) {
     throw std::runtime_error("emulation: a bulk copy is not of whole 16 bytes");
   }
   test::emulation::later([=] {
+    test::emulation::overwrite(to, static_cast<std::uint32_t>(bytes));
     std::memcpy(shared_pointer(to), from, static_cast<std::size_t>(bytes));
     test::emulation::deliver(barrier, bytes);
   });
@@ -31,6 +32,11 @@ struct EmulatedMap {
   bf16* data;
   std::int64_t shape[5], stride[5];
   int box[5];
+  std::uint32_t bytes() const {
+    std::uint32_t count = sizeof(bf16);
+    for (const int n : box) count *= static_cast<std::uint32_t>(n);
+    return count;
+  }
 };
 // Of a (rows, columns) matrix.
 inline EmulatedMap matrix_map(const bf16* data, std::int64_t rows, std::int64_t columns, int box_columns,
@@ -52,39 +58,38 @@ inline const EmulatedMap& described_by(const CUtensorMap& opaque) {
   return *map;
 }
 
-// Calls move(an element's place in shared memory, where the tensor has it; null outside) for all of a box,
-// and returns its bytes.
+// Calls move(an element's place in shared memory, where the tensor has it; null outside) for all of a box.
 template <class Move>
-int for_box(const EmulatedMap& map, SharedAddress begin, const std::int64_t (&corner)[5], Move move) {
-  int count = 1;
-  for (const int n : map.box) count *= n;
-  for (int i = 0; i < count; ++i) {
+void for_box(const EmulatedMap& map, SharedAddress begin, const std::int64_t (&corner)[5], Move move) {
+  if (begin % 128 != 0) throw std::runtime_error("emulation: a box does not begin on a multiple of 128");
+  for (std::uint32_t i = 0; i < map.bytes() / sizeof(bf16); ++i) {
     bool inside = true;
     std::int64_t at = 0;
-    for (int d = 0, rest = i; d < 5; rest /= map.box[d++]) {
+    for (int d = 0, rest = static_cast<int>(i); d < 5; rest /= map.box[d++]) {
       const std::int64_t c = corner[d] + rest % map.box[d];
       inside = inside && c >= 0 && c < map.shape[d];
       at += c * map.stride[d];
     }
-    const SharedAddress place = begin + static_cast<SharedAddress>(2 * i);
+    const SharedAddress place = begin + 2 * i;
     const SharedAddress permuted = place ^ (place >> 7 & 7) << 4;  // packets, by the row
     move(shared_pointer(permuted), inside ? map.data + at : nullptr);
   }
-  return 2 * count;
 }
 
 inline void copy_box(SharedAddress to, const CUtensorMap& from, SharedAddress barrier, int x, int y, int z,
                      int w, int v) {
   test::emulation::later([=, &map = described_by(from)] {
-    const int bytes = for_box(map, to, {x, y, z, w, v}, [](char* place, const bf16* element) {
+    test::emulation::overwrite(to, map.bytes());
+    for_box(map, to, {x, y, z, w, v}, [](char* place, const bf16* element) {
       const bf16 value = element != nullptr ? *element : __float2bfloat16_rn(0);
       std::memcpy(place, &value, sizeof(value));
     });
-    test::emulation::deliver(barrier, bytes);
+    test::emulation::deliver(barrier, static_cast<int>(map.bytes()));
   });
 }
 inline void store_box(const CUtensorMap& to, SharedAddress from, int x, int y) {
   test::emulation::store_by_thread([=, &map = described_by(to)] {
+    test::emulation::read_back(from, map.bytes());
     for_box(map, from, {x, y, 0, 0, 0}, [](const char* place, bf16* element) {
       if (element != nullptr) std::memcpy(element, place, sizeof(*element));
     });

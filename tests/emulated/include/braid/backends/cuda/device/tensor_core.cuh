@@ -81,6 +81,7 @@ void for_matrix_parts(SharedAddress row, Move move) {
 }
 template <bool kTransposed>
 void load_matrices_as(std::uint32_t (&r)[4], SharedAddress row) {
+  test::emulation::note(test::emulation::Access::load, row, 16);
   for_matrix_parts<kTransposed>(row, [&](int matrix, int i, const char* from) {
     std::memcpy(reinterpret_cast<char*>(&r[matrix]) + 2 * i, from, 2);
   });
@@ -91,6 +92,7 @@ inline void load_matrices_transposed(std::uint32_t (&r)[4], SharedAddress row) {
 }
 template <bool kTransposed>
 void store_matrices_as(SharedAddress row, const std::uint32_t (&r)[4]) {
+  test::emulation::note(test::emulation::Access::store, row, 16);
   for_matrix_parts<kTransposed>(row, [&](int matrix, int i, char* to) {
     std::memcpy(to, reinterpret_cast<const char*>(&r[matrix]) + 2 * i, 2);
   });
@@ -102,8 +104,12 @@ inline void store_matrices_transposed(SharedAddress row, const std::uint32_t (&r
   store_matrices_as<true>(row, r);
 }
 
-inline void store_shared(SharedAddress to, uint4 x) { std::memcpy(shared_pointer(to), &x, sizeof(x)); }
+inline void store_shared(SharedAddress to, uint4 x) {
+  test::emulation::note(test::emulation::Access::store, to, 16);
+  std::memcpy(shared_pointer(to), &x, sizeof(x));
+}
 inline uint4 load_shared(SharedAddress from) {
+  test::emulation::note(test::emulation::Access::load, from, 16);
   uint4 x;
   std::memcpy(&x, shared_pointer(from), sizeof(x));
   return x;
