@@ -8,6 +8,7 @@
 #include "tests/support/cases.h"
 #include "tests/support/gradient_check.h"
 #include "tests/support/op_errors.h"
+#include "tests/support/repeats.h"
 #include "tests/support/trial.h"
 
 namespace braid {
@@ -223,7 +224,6 @@ TEST(LinearGroup, NarrowRowsBackendsAgree) {
     });
   }
 }
-// As many rows as a training step has: a tile that is overwritten while it is read shows as other bits.
 TEST(LinearGroup, CudaRepeatsItsBits) {
   if (!test::testing_cuda()) GTEST_SKIP() << "BRAID_TEST_BACKEND is not cuda";
   test::TestContext& context = test::cuda_context();
@@ -232,22 +232,14 @@ TEST(LinearGroup, CudaRepeatsItsBits) {
   const Tensor x = tensors.normal("x", DType::bf16, {17'664, 256});
   const Tensor weights[] = {tensors.normal("narrow", DType::bf16, {256, 256}, {.scale = 0.06}),
                             tensors.normal("wide", DType::bf16, {512, 256}, {.scale = 0.06})};
-  const auto run = [&] {
+  test::expect_same_again([&] {
     std::vector<ops::LinearPart> parts;
-    for (const Tensor& w : weights) {
-      parts.push_back({tensors.make(DType::bf16, {17'664, w.shape[0]}), w});
-    }
+    for (const Tensor& w : weights) parts.push_back({tensors.make(DType::bf16, {17'664, w.shape[0]}), w});
     ops::linear_group(ctx, parts, x);
     std::vector<ConstTensor> results;
     for (const auto& part : parts) results.push_back(tensors.on_host(part.y));
     return results;
-  };
-  const auto first = run();
-  for (int repeat = 0; repeat < 10; ++repeat) {
-    const auto again = run();
-    for (std::size_t i = 0; i < first.size(); ++i)
-      test::expect_same(again[i], first[i], fmt::format("part {}", i));
-  }
+  });
 }
 
 void run_narrow(std::int64_t rows, std::int64_t columns, std::int64_t inner) {

@@ -5,6 +5,7 @@
 #include "tests/support/cases.h"
 #include "tests/support/gradient_check.h"
 #include "tests/support/op_errors.h"
+#include "tests/support/repeats.h"
 #include "tests/support/trial.h"
 
 namespace braid {
@@ -147,7 +148,6 @@ TEST(SwigluLinear, CudaManyTiles) {
   run_training(1100, 8448, 40, true);
 }
 
-// As many rows as a training step has: a tile that is overwritten while it is read shows as other bits.
 TEST(SwigluLinear, CudaRepeatsItsBits) {
   if (!test::testing_cuda()) GTEST_SKIP() << "BRAID_TEST_BACKEND is not cuda";
   test::TestContext& context = test::cuda_context();
@@ -155,18 +155,12 @@ TEST(SwigluLinear, CudaRepeatsItsBits) {
   test::TestTensors tensors(6, DType::bf16, test::Contents::real, context.backend().memory);
   const Tensor x = tensors.normal("x", DType::bf16, {17'664, 256});
   const Tensor weight = tensors.normal("weight", DType::bf16, {2048, 256}, {.scale = 0.06});
-  const auto run = [&] {
-    const Tensor y = tensors.make(DType::bf16, {17'664, 1024}),
-                 kept = tensors.make(DType::bf16, {17'664, 2048});
+  test::expect_same_again([&] {
+    const Tensor y = tensors.make(DType::bf16, {17'664, 1024});
+    const Tensor kept = tensors.make(DType::bf16, {17'664, 2048});
     ops::swiglu_linear(ctx, y, kept, x, weight);
-    return std::pair{tensors.on_host(y), tensors.on_host(kept)};
-  };
-  const auto first = run();
-  for (int repeat = 0; repeat < 10; ++repeat) {
-    const auto again = run();
-    test::expect_same(again.first, first.first, "y");
-    test::expect_same(again.second, first.second, "gate_up");
-  }
+    return std::vector{tensors.on_host(y), tensors.on_host(kept)};
+  });
 }
 
 TEST(SwigluLinear, BackwardIsThatOfDifferences) {
