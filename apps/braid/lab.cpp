@@ -8,6 +8,7 @@ void add_lab(CLI::App& app) {
       app.add_subcommand("lab", "formal problems: show, solve by hand-set weights, learn, look inside");
   lab->require_subcommand(1);
   add_lab_run(*lab);
+  add_lab_evaluate(*lab);
   add_lab_report(*lab);
   add_lab_inspect(*lab);
   add_lab_show(*lab);

@@ -61,14 +61,6 @@ std::vector<Backend> make_backends(const Options& o) {
   return backends;
 }
 
-std::string result_line(const lab::RunResult& r) {
-  if (!r.failure.empty())
-    return fmt::format("{}: failed after {} steps: {}", r.spec.name(), r.steps, r.failure);
-  auto text = fmt::format("{}: {} steps, last at n = {}; accuracy", r.spec.name(), r.steps, r.last_n);
-  for (const auto& l : r.lengths) text += fmt::format("  {}: {:.3f}", l.n, l.accuracy());
-  return text;
-}
-
 void run(const Options& o) {
   const StopSignals signals;
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is then an error like a full disk
@@ -96,6 +88,14 @@ void run(const Options& o) {
 }
 
 }  // namespace
+
+std::string result_line(const lab::RunResult& r) {
+  if (!r.failure.empty())
+    return fmt::format("{}: failed after {} steps: {}", r.spec.name(), r.steps, r.failure);
+  auto text = fmt::format("{}: {} steps, last at n = {}; accuracy", r.spec.name(), r.steps, r.last_n);
+  for (const auto& l : r.lengths) text += fmt::format("  {}: {:.3f}", l.n, l.accuracy());
+  return text;
+}
 
 void add_lab_run(CLI::App& lab) {
   auto* command = lab.add_subcommand(

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "braid/backends/backends.h"
 #include "braid/lab/report/intervals.h"
 #include "braid/lab/report/lab_page.h"
@@ -74,6 +76,42 @@ TEST(ExperimentRun, StoppedBetweenChecksItEndsTheSame) {
     if (run_experiment(backends(1), e, observer) == RunOutcome::finished) break;
   }
   EXPECT_EQ(results_of(e), unbroken());
+}
+
+// Twelve of 24 steps answer as twelve of twelve do, and nothing in the folder changes.
+TEST(ExperimentRun, ACheckpointIsEvaluated) {
+  const TemporaryFolder folder;
+  auto text = changed(small_experiment_text(folder / "whole"), "\"cosine\"", "\"constant\"");
+  const auto whole = parse_experiment(text, "whole.toml");
+  run_experiment(backends(1), whole);
+  text = changed(changed(text, (folder / "whole").string(), (folder / "half").string()), "steps = 12",
+                 "steps = 24");
+  const auto half = parse_experiment(text, "half.toml");
+  GridObserver observer;
+  observer.stop_requested = [asked = 0]() mutable { return ++asked > 13; };  // once before the run itself
+  EXPECT_EQ(run_experiment(backends(1), half, observer), RunOutcome::stopped);
+
+  const auto files = [&] {
+    std::map<std::string, std::string> all;
+    for (const auto& entry : fs::recursive_directory_iterator(half.folder)) {
+      if (entry.is_regular_file()) all[entry.path().string()] = io::read_file(entry.path());
+    }
+    return all;
+  };
+  const auto before = files();
+  const auto store = read_store(half.folder), of_whole = read_store(whole.folder);
+  ASSERT_EQ(store.runs.size(), 1U);
+  ASSERT_FALSE(store.runs[0].result);
+  const auto& spec = store.runs[0].spec;
+  const auto run = half.folder / "runs" / spec.name();
+  const auto result = evaluate_checkpoint(backends(1)[0], half, spec, run), &want = *of_whole.runs[0].result;
+  EXPECT_EQ(result.steps, 12);
+  EXPECT_EQ(result.last_n, want.last_n);
+  EXPECT_EQ(result.loss, want.loss);
+  EXPECT_EQ(result.lengths, want.lengths);
+  EXPECT_EQ(files(), before);
+  EXPECT_HOLDS(message_of([&] { evaluate_checkpoint(backends(1)[0], half, spec, whole.folder); }),
+               "neither a run");
 }
 
 TEST(ExperimentRun, FinishedRunsAreNotMadeAgain) {

@@ -6,10 +6,9 @@
 
 #include "braid/data/loader.h"
 #include "braid/io/append_file.h"
-#include "braid/lab/experiment/examples.h"
+#include "braid/lab/experiment/answers.h"
 #include "braid/lab/experiment/growing_trainer.h"
 #include "braid/lab/experiment/lab_tokenizer.h"
-#include "braid/lab/experiment/predictor.h"
 #include "braid/model/counts.h"
 #include "braid/model/weights.h"
 #include "braid/train/checkpoint_writer.h"
@@ -39,6 +38,16 @@ CurriculumState parse_curriculum(const io::Fields& f, std::size_t stages) {
           .finished = f.boolean("finished")};
 }
 
+std::string state_file(const train::CheckpointFolder& from) {
+  return (from.path / "training_state.json").string();
+}
+
+// Parameters and moments.
+void load(GrowingTrainer& trainer, const train::CheckpointFolder& from) {
+  train::load_checkpoint({&trainer->parameters(), &trainer->first_moment(), &trainer->second_moment()}, from,
+                         trainer.config().model);
+}
+
 class TrainingRun {
  public:
   TrainingRun(const Backend& backend, const Experiment& experiment, const RunSpec& spec, const Store& store,
@@ -49,10 +58,9 @@ class TrainingRun {
         observer_(observer),
         folder_(made(store.folder_of(spec))),
         data_(experiment, spec.seed),
-        words_(experiment.words()),
         tokenizer_(*experiment.problem, experiment.form),
         trainer_(backend, experiment.training(spec)),
-        predictor_(backend, trainer_.config().model, trainer_->activations()),
+        answers_(backend, experiment, trainer_.config().model, trainer_->activations()),
         metrics_(folder_ / "metrics.jsonl"),
         timing_(folder_ / "timing.jsonl"),
         checkpoints_(folder_ / "checkpoints", trainer_.config()) {}
@@ -104,7 +112,7 @@ class TrainingRun {
   }
 
   void restore(const train::CheckpointFolder& from) {
-    const auto source = (from.path / "training_state.json").string();
+    const auto source = state_file(from);
     const io::Fields lab(from.state.trainer, source, "trainer");
     const auto state = parse_curriculum(lab.object("curriculum"), experiment_.curriculum.stages.size());
     const auto trainer = train::parse_trainer_state(lab.object("trainer"));
@@ -112,8 +120,7 @@ class TrainingRun {
             metrics_.path().string(), from.state.step);
     loss_ = lab.number("loss");
     const train::StepTally tally{.loss_sum = lab.number("sum"), .steps = lab.integer("summed", 0)};
-    train::load_checkpoint({&trainer_->parameters(), &trainer_->first_moment(), &trainer_->second_moment()},
-                           from, trainer_.config().model);
+    load(trainer_, from);
     trainer_->restore(trainer);
     trainer_->set_tally(tally);
     trainer_->parameters_changed();
@@ -165,13 +172,13 @@ class TrainingRun {
   void check() {
     const auto tally = observed();
     if (tests_stage_ != state_.stage) {
-      tests_ = packed(data_.held_out(state_.stage));
+      tests_ = answers_.packed(data_.held_out(state_.stage));
       tests_stage_ = state_.stage;
     }
     loss_ = tally.loss_sum / static_cast<double>(tally.steps);
     trainer_->set_tally({});
     tallied_from_ = step_;
-    const auto correct = count_correct(tests_);
+    const auto correct = answers_.count_correct(trainer_->weights(), tests_);
     const CheckLine line{
         .step = step_,
         .n = stage().n,
@@ -198,28 +205,6 @@ class TrainingRun {
   void log_time() {
     const nlohmann::ordered_json line{{"step", step_}, {"seconds", seconds_since(begin_)}};
     timing_.append(line.dump() + "\n");
-  }
-
-  // As many examples at a time as a step has, or more where they are short.
-  std::vector<TestBatch> packed(std::span<const Example> examples) const {
-    constexpr std::int64_t kTokens = 1 << 15;
-    std::vector<TestBatch> batches;
-    const auto longest = longest_of(examples);
-    const auto rows =
-        static_cast<std::size_t>(std::max(experiment_.batch_size, kTokens / PackedSizes::of(longest).row));
-    for (std::size_t i = 0; i < examples.size(); i += rows) {
-      batches.push_back(pack_tests(examples.subspan(i, std::min(rows, examples.size() - i)), longest));
-    }
-    return batches;
-  }
-
-  std::int64_t count_correct(std::span<const TestBatch> tests) {
-    std::int64_t correct = 0;
-    for (const auto& test : tests) {
-      const auto said = predictor_.predict(trainer_->weights(), test.batch, test.rows, words_);
-      for (std::size_t i = 0; i < said.size(); ++i) correct += said[i] == test.answers[i] ? 1 : 0;
-    }
-    return correct;
   }
 
   void save() {
@@ -276,10 +261,7 @@ class TrainingRun {
                      .failure = failure,
                      .arithmetic = trainer_->backend().description};
     if (failure.empty()) {
-      for (const auto n : experiment_.lengths) {
-        const auto tests = packed(data_.evaluation(n));
-        result.lengths.push_back({.n = n, .correct = count_correct(tests), .samples = experiment_.samples});
-      }
+      result.lengths = answers_.at_lengths(trainer_->weights(), data_);
       if (experiment_.keep_models == KeepModels::all) keep_model();
     }
     metrics_.sync();
@@ -305,10 +287,9 @@ class TrainingRun {
   const RunObserver& observer_;
   fs::path folder_;
   RunData data_;
-  std::int64_t words_;
   LabTokenizer tokenizer_;
   GrowingTrainer trainer_;
-  Predictor predictor_;
+  Answers answers_;
   io::AppendFile metrics_, timing_;
   train::CheckpointWriter checkpoints_;  // its thread reads what is above
   std::optional<data::Loader> loader_;
@@ -327,6 +308,26 @@ class TrainingRun {
 RunOutcome run_one(const Backend& backend, const Experiment& experiment, const RunSpec& spec,
                    const Store& store, const RunObserver& observer) {
   return TrainingRun(backend, experiment, spec, store, observer).run();
+}
+
+RunResult evaluate_checkpoint(const Backend& backend, const Experiment& experiment, const RunSpec& spec,
+                              const fs::path& run) {
+  const auto from = train::find_checkpoint(run);
+  const auto source = state_file(from);
+  const io::Fields lab(from.state.trainer, source, "trainer");
+  const auto state = parse_curriculum(lab.object("curriculum"), experiment.curriculum.stages.size());
+  GrowingTrainer trainer(backend, experiment.training(spec));
+  load(trainer, from);
+  trainer->parameters_changed();
+  Answers answers(backend, experiment, trainer.config().model, trainer->activations());
+  return {.spec = spec,
+          .steps = from.state.step,
+          .last_n = experiment.curriculum.stages[state.stage].n,
+          .parameters = model::count_parameters(trainer.config().model).total(),
+          .loss = lab.number("loss"),
+          .lengths = answers.at_lengths(trainer->weights(), RunData(experiment, spec.seed)),
+          .failure = {},
+          .arithmetic = backend.description};
 }
 
 }  // namespace braid::lab

@@ -30,4 +30,9 @@ enum class RunOutcome : std::uint8_t { finished, stopped };
 RunOutcome run_one(const Backend& backend, const Experiment& experiment, const RunSpec& spec,
                    const Store& store, const RunObserver& observer = {});
 
+// What the newest whole checkpoint of a run that is not finished answers, as a result would have it; `run` is
+// its folder, of which nothing changes. Throws where there is none.
+RunResult evaluate_checkpoint(const Backend& backend, const Experiment& experiment, const RunSpec& spec,
+                              const fs::path& run);
+
 }  // namespace braid::lab
