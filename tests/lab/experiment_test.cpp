@@ -139,6 +139,21 @@ TEST(Curriculum, RevealSpacingsAreUniformPowersOfTwo) {
   for (const auto spacing : {0, 1, 2, 4, 8}) EXPECT_NEAR(count[spacing], 800, 127);
 }
 
+TEST(Curriculum, AStageMayHaveItsOwnShareWithoutReveals) {
+  const auto text = changed(small_experiment_text("runs/x"), "reveal_spacing = 2",
+                            "reveal_spacing = 2\nwithout_reveals = 1");
+  const auto c = parse_experiment(text, "x.toml").curriculum;
+  for (std::uint64_t i = 0; i < 100; ++i) {
+    Random first(3, i), last(3, i);
+    EXPECT_EQ(draw_reveal_spacing(c, c.stages[0], first), 1);
+    EXPECT_EQ(draw_reveal_spacing(c, c.stages[1], last), 0);
+    EXPECT_EQ(first.uniform(), last.uniform()) << "the draw takes as much of the numbers";
+  }
+  const auto none = changed(changed(changed(text, "reveals = \"fixed\"", ""), "reveal_spacing = 1", ""),
+                            "reveal_spacing = 2", "");
+  EXPECT_HOLDS(message_of([&] { parse_experiment(none, "x.toml"); }), "without_reveals");
+}
+
 TEST(Examples, ArePackedAsSegmentsWithoutGaps) {
   const auto e = parse_experiment(small_experiment_text("runs/x"), "x.toml");
   const RunData data(e, 1);

@@ -36,7 +36,7 @@ std::vector<std::int64_t> reveal_spacings(const Curriculum& c, const Stage& stag
 }
 
 std::int64_t draw_reveal_spacing(const Curriculum& c, const Stage& stage, Random& random) {
-  const bool without = random.uniform() < c.without_reveals;
+  const bool without = random.uniform() < stage.without_reveals.value_or(c.without_reveals);
   const auto powers = std::bit_width(static_cast<std::uint64_t>(stage.n));  // 1 … 2^(powers - 1) ≤ n
   const auto power = random.below(static_cast<std::uint64_t>(powers));
   if (without || c.reveals == Reveals::none) return 0;

@@ -20,6 +20,7 @@ struct Stage {
   std::int64_t steps = 0;  // at most; 0: to the end of the run
   double accuracy = 0;     // a check that reaches it ends the stage; 0: none does
   std::int64_t reveal_spacing = 0;
+  std::optional<double> without_reveals = std::nullopt;  // of its examples; none: the curriculum's
 };
 
 struct Curriculum {

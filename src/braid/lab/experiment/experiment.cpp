@@ -15,6 +15,14 @@ using train::choose, train::kMaxCount, train::kMaxSize;
 
 constexpr std::int64_t kMaxN = 1 << 20, kVocabularyTile = 64;
 
+std::optional<double> read_without_reveals(const TomlFields& f, Reveals reveals) {
+  if (!f.has("without_reveals")) return std::nullopt;
+  if (reveals == Reveals::none) {
+    f.reject("without_reveals", "goes with problem.reveals = \"fixed\" or \"powers-of-two\"");
+  }
+  return f.number("without_reveals", 0, 1);
+}
+
 void read_problem(const TomlFields& f, Experiment& e) {
   const auto name = f.string("name");
   try {
@@ -33,10 +41,7 @@ void read_problem(const TomlFields& f, Experiment& e) {
   c.reveals = choose<Reveals>(
       f, "reveals", "none",
       {{"none", Reveals::none}, {"fixed", Reveals::fixed}, {"powers-of-two", Reveals::powers_of_two}});
-  if (f.has("without_reveals") && c.reveals == Reveals::none) {
-    f.reject("without_reveals", "goes with reveals = \"fixed\" or \"powers-of-two\"");
-  }
-  c.without_reveals = f.number_or("without_reveals", 0, 0, 1);
+  c.without_reveals = read_without_reveals(f, c.reveals).value_or(0);
 }
 
 // Throws, naming the key, where the problem cannot make this example.
@@ -66,6 +71,7 @@ void read_stages(const TomlFields& root, Experiment& e) {
                fixed ? "is missing: reveals = \"fixed\" needs it" : "goes with problem.reveals = \"fixed\"");
     }
     if (fixed) s.reveal_spacing = f.integer("reveal_spacing", 1, kMaxN);
+    s.without_reveals = read_without_reveals(f, c.reveals);
     check_difficulty(e, f, "n", e.difficulty(s.n, s.reveal_spacing));
     if (c.reveals == Reveals::powers_of_two) check_difficulty(e, f, "n", e.difficulty(s.n, 1));
     c.stages.push_back(s);
