@@ -6,7 +6,7 @@
 // against them. The blocks of a cluster run together, each with its own dynamic shared memory.
 //
 // What it cannot see: races between threads between two such points, memory ordering but for what the copy
-// engine writes over, bank conflicts, time.
+// engine writes over or stores, bank conflicts, time.
 #pragma once
 #include <cuda.h>
 #include <cuda_bf16.h>
@@ -83,9 +83,10 @@ bool passed(std::uint32_t address, int parity);
 void later(std::function<void()> copy);
 
 // What a thread loads may still be on its way when it arrives at a barrier, and what it stores not yet be
-// there for the copy engine. So both are noted, by the functions of include/ that access shared memory, until
-// the thread's next fence; the copy engine throws where it writes over anything noted, or reads what was
-// stored.
+// there for the copy engine. So both are noted, by load_matrices, store_matrices, load_shared and
+// store_shared of include/ from the block's first mbarrier on, until the thread's own next fence (PTX may be
+// content with one thread's for all, after a barrier); the copy engine throws where it writes over anything
+// noted, or reads what was stored. What goes through plain pointers is not noted.
 enum class Access { load, store };
 void note(Access access, std::uint32_t address, std::uint32_t bytes);
 void fence();

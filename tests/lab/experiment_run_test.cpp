@@ -9,6 +9,7 @@
 #include "braid/lab/report/intervals.h"
 #include "braid/lab/report/lab_page.h"
 #include "braid/lab/report/paper_results.h"
+#include "braid/train/checkpoint.h"
 #include "tests/lab/small_experiment.h"
 #include "tests/support/files.h"
 
@@ -104,14 +105,25 @@ TEST(ExperimentRun, ACheckpointIsEvaluated) {
   ASSERT_FALSE(store.runs[0].result);
   const auto& spec = store.runs[0].spec;
   const auto run = half.folder / "runs" / spec.name();
-  const auto result = evaluate_checkpoint(backends(1)[0], half, spec, run), &want = *of_whole.runs[0].result;
+  std::string notices;
+  const auto notice = [&](const std::string& line) { notices += line; };
+  const auto evaluated = [&](const fs::path& from) {
+    return evaluate_checkpoint(backends(1)[0], half, spec, from, notice);
+  };
+  const auto result = evaluated(run), &want = *of_whole.runs[0].result;
   EXPECT_EQ(result.steps, 12);
   EXPECT_EQ(result.last_n, want.last_n);
   EXPECT_EQ(result.loss, want.loss);
   EXPECT_EQ(result.lengths, want.lengths);
   EXPECT_EQ(files(), before);
-  EXPECT_HOLDS(message_of([&] { evaluate_checkpoint(backends(1)[0], half, spec, whole.folder); }),
-               "neither a run");
+  EXPECT_EQ(notices, "");
+  EXPECT_HOLDS(message_of([&] { evaluated(whole.folder); }), "neither a run");
+  std::vector<train::DamagedCheckpoint> damaged;
+  const auto newest = train::list_checkpoints(run / "checkpoints", damaged).at(0).path;
+  fs::copy(newest, run / "checkpoints/step_00000013", fs::copy_options::recursive);
+  fs::resize_file(run / "checkpoints/step_00000013/model.safetensors", 100);
+  EXPECT_EQ(evaluated(run).lengths, want.lengths);
+  EXPECT_HOLDS(notices, "passed over a damaged checkpoint");
 }
 
 TEST(ExperimentRun, FinishedRunsAreNotMadeAgain) {

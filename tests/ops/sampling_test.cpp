@@ -129,7 +129,7 @@ TEST(Sampling, BackendsAgree) {
   expect_agreement(5003, 4099, contents()[0], 4);
 }
 
-// Few enough threads for compute-sanitizer's racecheck to come to an end; every filter, and ties.
+// Fewer threads than above, for compute-sanitizer's racecheck; every filter, and ties.
 TEST(Sampling, OneRowBackendsAgree) {
   for (const std::int64_t vocabulary : {307, 5003}) {
     for (const Rule& rule :

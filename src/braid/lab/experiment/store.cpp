@@ -186,6 +186,8 @@ StoredExperiment read_store(const fs::path& folder) {
   const auto grid = store.experiment.runs();
   store.planned = grid.size();
   std::vector<std::string> others;
+  require(fs::is_directory(folder / "runs"),
+          "{}: holds no runs: give the 'folder' of an experiment that was run", folder.string());
   for (const auto& entry : fs::directory_iterator(folder / "runs")) {
     if (entry.is_directory()) others.push_back(entry.path().filename().string());
   }

@@ -42,12 +42,6 @@ std::string state_file(const train::CheckpointFolder& from) {
   return (from.path / "training_state.json").string();
 }
 
-// Parameters and moments.
-void load(GrowingTrainer& trainer, const train::CheckpointFolder& from) {
-  train::load_checkpoint({&trainer->parameters(), &trainer->first_moment(), &trainer->second_moment()}, from,
-                         trainer.config().model);
-}
-
 class TrainingRun {
  public:
   TrainingRun(const Backend& backend, const Experiment& experiment, const RunSpec& spec, const Store& store,
@@ -120,7 +114,8 @@ class TrainingRun {
             metrics_.path().string(), from.state.step);
     loss_ = lab.number("loss");
     const train::StepTally tally{.loss_sum = lab.number("sum"), .steps = lab.integer("summed", 0)};
-    load(trainer_, from);
+    train::load_checkpoint({&trainer_->parameters(), &trainer_->first_moment(), &trainer_->second_moment()},
+                           from, trainer_.config().model);
     trainer_->restore(trainer);
     trainer_->set_tally(tally);
     trainer_->parameters_changed();
@@ -311,13 +306,14 @@ RunOutcome run_one(const Backend& backend, const Experiment& experiment, const R
 }
 
 RunResult evaluate_checkpoint(const Backend& backend, const Experiment& experiment, const RunSpec& spec,
-                              const fs::path& run) {
+                              const fs::path& run, const std::function<void(const std::string&)>& noticed) {
   const auto from = train::find_checkpoint(run);
+  for (const auto& d : from.damaged) noticed("passed over a damaged checkpoint: " + d.error);
   const auto source = state_file(from);
   const io::Fields lab(from.state.trainer, source, "trainer");
   const auto state = parse_curriculum(lab.object("curriculum"), experiment.curriculum.stages.size());
   GrowingTrainer trainer(backend, experiment.training(spec));
-  load(trainer, from);
+  train::load_checkpoint({&trainer->parameters(), nullptr, nullptr}, from, trainer.config().model);
   trainer->parameters_changed();
   Answers answers(backend, experiment, trainer.config().model, trainer->activations());
   return {.spec = spec,

@@ -31,8 +31,9 @@ RunOutcome run_one(const Backend& backend, const Experiment& experiment, const R
                    const Store& store, const RunObserver& observer = {});
 
 // What the newest whole checkpoint of a run that is not finished answers, as a result would have it; `run` is
-// its folder, of which nothing changes. Throws where there is none.
+// its folder, of which nothing changes. noticed(one line) of damaged ones passed over. Throws where there is
+// none that is whole.
 RunResult evaluate_checkpoint(const Backend& backend, const Experiment& experiment, const RunSpec& spec,
-                              const fs::path& run);
+                              const fs::path& run, const std::function<void(const std::string&)>& noticed);
 
 }  // namespace braid::lab

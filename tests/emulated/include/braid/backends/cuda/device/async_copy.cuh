@@ -20,8 +20,10 @@ inline void copy_bulk(SharedAddress to, const void* from, int bytes, SharedAddre
   if (to % 16 != 0 || reinterpret_cast<std::uintptr_t>(from) % 16 != 0 || bytes % 16 != 0) {
     throw std::runtime_error("emulation: a bulk copy is not of whole 16 bytes");
   }
+  const auto check = [=] { test::emulation::overwrite(to, static_cast<std::uint32_t>(bytes)); };
+  check();
   test::emulation::later([=] {
-    test::emulation::overwrite(to, static_cast<std::uint32_t>(bytes));
+    check();
     std::memcpy(shared_pointer(to), from, static_cast<std::size_t>(bytes));
     test::emulation::deliver(barrier, bytes);
   });
@@ -78,6 +80,7 @@ void for_box(const EmulatedMap& map, SharedAddress begin, const std::int64_t (&c
 
 inline void copy_box(SharedAddress to, const CUtensorMap& from, SharedAddress barrier, int x, int y, int z,
                      int w, int v) {
+  test::emulation::overwrite(to, described_by(from).bytes());
   test::emulation::later([=, &map = described_by(from)] {
     test::emulation::overwrite(to, map.bytes());
     for_box(map, to, {x, y, z, w, v}, [](char* place, const bf16* element) {
@@ -88,6 +91,7 @@ inline void copy_box(SharedAddress to, const CUtensorMap& from, SharedAddress ba
   });
 }
 inline void store_box(const CUtensorMap& to, SharedAddress from, int x, int y) {
+  test::emulation::read_back(from, described_by(to).bytes());
   test::emulation::store_by_thread([=, &map = described_by(to)] {
     test::emulation::read_back(from, map.bytes());
     for_box(map, from, {x, y, 0, 0, 0}, [](const char* place, bf16* element) {
