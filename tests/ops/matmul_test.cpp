@@ -224,6 +224,7 @@ TEST(LinearGroup, NarrowRowsBackendsAgree) {
     });
   }
 }
+
 TEST(LinearGroup, CudaRepeatsItsBits) {
   if (!test::testing_cuda()) GTEST_SKIP() << "BRAID_TEST_BACKEND is not cuda";
   test::TestContext& context = test::cuda_context();

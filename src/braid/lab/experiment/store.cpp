@@ -185,9 +185,9 @@ StoredExperiment read_store(const fs::path& folder) {
                          .planned = 0};
   const auto grid = store.experiment.runs();
   store.planned = grid.size();
-  std::vector<std::string> others;
   require(fs::is_directory(folder / "runs"),
           "{}: holds no runs: give the 'folder' of an experiment that was run", folder.string());
+  std::vector<std::string> others;
   for (const auto& entry : fs::directory_iterator(folder / "runs")) {
     if (entry.is_directory()) others.push_back(entry.path().filename().string());
   }

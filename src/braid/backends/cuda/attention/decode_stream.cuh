@@ -147,9 +147,7 @@ __device__ __forceinline__ void take_tile(const StreamArguments& a, const Proble
   } else {
     softmax.template take<true>(keys, values, factor, lane, sees);
   }
-  fence_shared_for_async();
-  __syncwarp();
-  if (lane == 0) arrive(ring.empty + turn.stage * 8);
+  give_back(ring.empty + turn.stage * 8, lane);
 }
 
 // What the warps leave for each other. Weights are relative to 2^top.

@@ -1,6 +1,6 @@
 // Rings of boxes in shared memory that the copy engine fills.
 #pragma once
-#include "braid/backends/cuda/device/tensor_core.cuh"
+#include "braid/backends/cuda/device/async_copy.cuh"
 
 namespace braid::cuda {
 
@@ -11,6 +11,13 @@ struct Turn {
     if (++stage == stages) stage = 0, parity ^= 1;
   }
 };
+
+// A warp's arrival at a place's barrier, when it has read the place: the copy engine may write there again.
+__device__ __forceinline__ void give_back(SharedAddress barrier, int lane) {
+  fence_shared_for_async();
+  __syncwarp();
+  if (lane == 0) arrive(barrier);
+}
 
 // Where 16 bytes of a box's row of 128 lie: the copy engine permutes packets by the row.
 inline constexpr int kBoxRowBytes = 128;

@@ -310,9 +310,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       const SharedAddress box = boxes + turn.stage * stage_bytes;
       wait_for_phase(full + turn.stage * 8, turn.parity);
       sums.add_chunk(box, box + weight_bytes, cut.units, warp, lane);
-      fence_shared_for_async();
-      __syncwarp();
-      if (lane == 0) arrive(empty + turn.stage * 8);
+      give_back(empty + turn.stage * 8, lane);
       turn.next(cut.stages);
     }
     if (cut.split > 1) return cluster.finish(sums);
